@@ -1,0 +1,89 @@
+"""Resilience for asyncio: circuit breaker, retry, timeout and deadline, bulkhead, fallback, metrics.
+
+    pipeline = Pipeline("search", Retry(max_attempts=3), CircuitBreaker("search"), Timeout(2))
+    result = await pipeline.call(fetch, "python")
+
+or, stacked, as ADR-0030 writes it::
+
+    @circuit_breaker(name="openfga", fail_max=5, timeout=60)
+    @retry_with_backoff(max_attempts=3, exponential_base=2)
+    @with_timeout(seconds=5)
+    @with_bulkhead(limit=50)
+    async def check_permission(user: str, resource: str) -> bool: ...
+
+Only the standard library is imported.
+"""
+
+from . import registry
+from .bulkhead import Bulkhead, with_bulkhead
+from .circuit_breaker import CircuitBreaker, circuit_breaker
+from .config import Settings
+from .deadline import current_deadline, detached, remaining
+from .degradation import Degradation, collect_degradations
+from .errors import (
+    BulkheadFull,
+    CircuitOpen,
+    ConfigurationError,
+    DeadlineExceeded,
+    RateLimited,
+    Rejected,
+    ResilienceError,
+    RetriesExhausted,
+    SettingsError,
+    StreamInterrupted,
+    Throttled,
+    TimedOut,
+)
+from .events import Event, subscribe
+from .fallback import Fallback, LastGood, Rung, Value, with_fallback
+from .metrics import CircuitBreakerMetricsListener
+from .outcome import Outcome, Verdict, classify
+from .pipeline import Call, Pipeline, Policy
+from .retry import Kind, Retry, retry_with_backoff
+from .timeout import Timeout, timeout, with_timeout
+
+__all__ = [
+    "Bulkhead",
+    "BulkheadFull",
+    "Call",
+    "CircuitBreaker",
+    "CircuitBreakerMetricsListener",
+    "CircuitOpen",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "Degradation",
+    "Event",
+    "Fallback",
+    "Kind",
+    "LastGood",
+    "Outcome",
+    "Pipeline",
+    "Policy",
+    "RateLimited",
+    "Rejected",
+    "ResilienceError",
+    "RetriesExhausted",
+    "Retry",
+    "Rung",
+    "Settings",
+    "SettingsError",
+    "StreamInterrupted",
+    "Throttled",
+    "TimedOut",
+    "Timeout",
+    "Value",
+    "Verdict",
+    "circuit_breaker",
+    "classify",
+    "collect_degradations",
+    "current_deadline",
+    "detached",
+    "registry",
+    "remaining",
+    "retry_with_backoff",
+    "subscribe",
+    "timeout",
+    "with_bulkhead",
+    "with_fallback",
+    "with_timeout",
+]

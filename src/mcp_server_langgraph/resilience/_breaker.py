@@ -1,0 +1,146 @@
+"""The circuit breaker's state machine: pure, synchronous, ``now`` is an argument.
+
+                    fail_max failures in a row
+          ┌────────┐ ────────────────────────────▶ ┌──────┐ ◀───────────────┐
+          │ CLOSED │                               │ OPEN │                 │ a probe failed
+          └────────┘ ◀──┐                          └──────┘                 │
+                        │ success_threshold           │ open_for elapsed,   │
+                        │ probes succeeded            │ and a call came     │
+                        │                             ▼                     │
+                        │                        ┌───────────┐              │
+                        └─────────────────────── │ HALF_OPEN │ ─────────────┘
+                                                 └───────────┘
+
+An admission is an object, and its identity is its generation: every transition makes a new one for the closed state,
+and every probe gets its own. A result whose admission is neither the current one nor a live probe is stale and
+changes nothing (Polly, failsafe-go and resilience4j judge it by the state that holds now).
+
+A probe's place has a lease: one that hangs, or whose caller vanished, gives its place up after ``lease`` seconds.
+A cancelled probe gives it back at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Final
+
+TRANSITIONS: Final = (
+    ("closed", "open", "fail_max failures in a row"),
+    ("open", "half_open", "open_for seconds have passed and a call comes"),
+    ("half_open", "closed", "success_threshold probes succeeded"),
+    ("half_open", "open", "a probe failed"),
+)
+
+
+class State(enum.Enum):
+    """Where the automatic machine stands."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Admission:
+    """The right to make one call (a probe), or any call of one closed period."""
+
+    __slots__ = ("until",)
+
+    def __init__(self, until: float = 0.0) -> None:
+        self.until = until
+
+
+class BreakerMachine:
+    """Consecutive failures open it, probes close it. Settings may change at any time."""
+
+    __slots__ = (
+        *("closed", "fail_max", "failures", "half_open_max", "lease", "open_for"),
+        *("opened_at", "probes", "state", "success_threshold", "successes"),
+    )
+
+    def __init__(
+        self,
+        fail_max: int = 5,
+        open_for: float = 60.0,
+        *,
+        half_open_max: int = 1,
+        success_threshold: int = 1,
+        lease: float = 60.0,
+    ) -> None:
+        self.fail_max = fail_max
+        self.open_for = open_for
+        self.half_open_max = half_open_max
+        self.success_threshold = success_threshold
+        self.lease = lease
+        self.state = State.CLOSED
+        self.closed: Admission | None = Admission()
+        self.failures = 0
+        self.opened_at = 0.0
+        self.probes: set[Admission] = set()
+        self.successes = 0
+
+    def admit(self, now: float) -> Admission | None:
+        """Let a call in, or refuse it with None. In the closed state every call shares one admission."""
+        if self.state is State.CLOSED:
+            return self.closed
+        if self.state is State.OPEN:
+            if now < self.opened_at + self.open_for:
+                return None
+            self._half_open()
+        return self._admit_probe(now)
+
+    def succeeded(self, admission: Admission) -> None:
+        """A call that was let in with ``admission`` succeeded."""
+        if admission is self.closed:
+            self.failures = 0
+        elif admission in self.probes:
+            self.probes.discard(admission)
+            self.successes += 1
+            if self.successes >= self.success_threshold:
+                self.close()
+
+    def failed(self, admission: Admission, now: float) -> None:
+        """It failed."""
+        if admission is self.closed:
+            self.failures += 1
+            if self.failures >= self.fail_max:
+                self.open(now)
+        elif admission in self.probes:
+            self.open(now)
+
+    def abandoned(self, admission: Admission) -> None:
+        """It ended without saying anything about the dependency: the place is free again."""
+        self.probes.discard(admission)
+
+    def retry_after(self, now: float) -> float:
+        """Seconds until a call may be let in again, as far as is known."""
+        if self.state is State.OPEN:
+            return max(0.0, self.opened_at + self.open_for - now)
+        return 0.0
+
+    def open(self, now: float) -> None:
+        """Stop letting calls in."""
+        self.state = State.OPEN
+        self.opened_at = now
+        self.closed = None
+        self.probes.clear()
+
+    def close(self) -> None:
+        """Let every call in, and count from zero."""
+        self.state = State.CLOSED
+        self.closed = Admission()
+        self.failures = 0
+        self.probes.clear()
+
+    def _half_open(self) -> None:
+        self.state = State.HALF_OPEN
+        self.successes = 0
+        self.probes.clear()
+
+    def _admit_probe(self, now: float) -> Admission | None:
+        if len(self.probes) >= self.half_open_max:
+            self.probes = {probe for probe in self.probes if probe.until > now}
+        if len(self.probes) >= self.half_open_max:
+            return None
+        probe = Admission(now + self.lease)
+        self.probes.add(probe)
+        return probe

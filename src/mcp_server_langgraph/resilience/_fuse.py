@@ -1,0 +1,177 @@
+"""Compiles the policies of a pipeline into one frame.
+
+Four policies as four coroutines, each awaiting the next, cost 19 to 27 times a bare await; one frame that calls their
+``enter`` and ``succeeded`` costs 9 to 12 (`docs/explanation/decisions/fused-pipelines.md`). So the source of that
+frame is put together once for each *shape* of pipeline, as `dataclasses` does for ``__init__``, and run for each
+pipeline with the methods of its own policies. ``Pipeline.source`` shows it; tracebacks show its lines.
+
+What the frame does is what `Guard.run` and `Repeat.run` spell out by hand, one policy at a time; the tests run every
+scenario through both.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import linecache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import CodeType
+from typing import Final, Literal, NamedTuple
+
+# A guard that cannot wait, one that can, and the retry loop.
+Node = Literal["guard", "waiting", "repeat"]
+# bound: a decorated function; call: the function comes first; step: after a policy that is given the `Call`.
+Face = Literal["bound", "call", "step"]
+
+_PARAMETERS: Final[dict[Face, str]] = {
+    "bound": "*args, **kwargs",
+    "call": "fn, /, *args, **kwargs",
+    "step": "call",
+}
+
+
+class Shape(NamedTuple):
+    """All that the source depends on."""
+
+    nodes: tuple[Node, ...]
+    face: Face
+    last: bool  # the frame calls the function itself, not the next policy
+    sync: bool
+    judged: bool  # results are judged, not only exceptions
+    keyed: bool  # the retry loop adds an idempotency key to the arguments
+
+
+class _Writer:
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.lines: list[str] = []
+        self._depth = 0
+
+    def __call__(self, text: str) -> None:
+        self.lines.append("    " * self._depth + text)
+
+    @contextmanager
+    def block(self, opening: str) -> Iterator[None]:
+        self(opening)
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    @property
+    def wait(self) -> str:
+        return "" if self.shape.sync else "await "
+
+    @property
+    def outermost(self) -> bool:
+        return self.shape.face != "step"
+
+    @property
+    def target(self) -> str:
+        if not self.shape.last:
+            return "proceed(Call(fn, args, kwargs, site))" if self.outermost else "proceed(call)"
+        return "fn(*args, **kwargs)" if self.outermost else "call.fn(*call.args, **call.kwargs)"
+
+
+def write(shape: Shape) -> str:
+    """The source of the frame for a shape."""
+    w = _Writer(shape)
+    with w.block(f"{'' if shape.sync else 'async '}def frame({_PARAMETERS[shape.face]}):"):
+        if w.outermost:
+            w(f"if site.bypassed: return {w.wait}fn(*args, **kwargs)")
+        if not shape.sync:
+            w("time = get_running_loop().time")
+        w("now = time()")
+        if w.outermost:
+            _write_measured(w)
+        else:
+            _write_node(w, 0)
+        w("return result")
+    return "\n".join(w.lines) + "\n"
+
+
+def _write_measured(w: _Writer) -> None:
+    w("started = now")
+    with w.block("try:"):
+        _write_node(w, 0)
+    if w.shape.judged:
+        with w.block("except BadResult as bad:"):
+            w("ended(bad)")
+            w("return bad.result")
+    with w.block("except BaseException as exc:"):
+        w("ended(exc)")
+        w("raise")
+    w("elapsed = now - started")
+    w("counts[bisect_left(bounds, elapsed)] += 1")
+    w("histogram.sum += elapsed")
+
+
+def _write_node(w: _Writer, index: int) -> None:
+    if index == len(w.shape.nodes):
+        w(f"result = {w.wait}{w.target}")
+        if w.shape.sync and w.shape.last:
+            w("if hasattr(result, '__await__'): refuse_awaitable(result)")
+        if w.shape.judged and w.shape.last:
+            w("if judge_result(result): raise BadResult(result)")
+        w("now = time()")
+    elif w.shape.nodes[index] == "repeat":
+        _write_repeat(w, index)
+    else:
+        _write_guard(w, index)
+
+
+def _write_guard(w: _Writer, i: int) -> None:
+    w(f"token{i} = enter{i}(now)")
+    if w.shape.nodes[i] == "waiting":
+        with w.block(f"if token{i} is WAIT:"):
+            w(f"token{i} = {w.wait}wait{i}()")
+            w("now = time()")
+    with w.block("try:"):
+        _write_node(w, i + 1)
+    with w.block("except BaseException as exc:"):
+        w(f"raised = failed{i}(token{i}, time(), exc)")
+        w("if raised is None: raise")
+        w("try: raise raised from exc")
+        w("finally: raised = None")  # an exception kept in its own frame is a cycle
+    with w.block("else:"):
+        w(f"succeeded{i}(token{i}, now)")
+
+
+def _write_repeat(w: _Writer, i: int) -> None:
+    holder = "" if w.outermost else "call."
+    if w.shape.keyed:
+        w(f"{holder}kwargs = with_key({holder}kwargs)")
+    w("attempt = 1")
+    w("began = now")
+    w("last = step = None")
+    w("first_attempt()")
+    with w.block("try:"):
+        with w.block("while True:"):
+            with w.block("try:"):
+                _write_node(w, i + 1)
+                w("break")
+            with w.block("except Exception as exc:"):
+                arguments = "fn, args, kwargs" if w.outermost else "call.fn, call.args, call.kwargs"
+                w(f"step = again(attempt, began, time(), exc, last, {arguments})")
+                w("if step is None: raise")
+                w("if step.__class__ is not float: raise step")
+                w("last = exc")
+            w(f"{w.wait}sleep(step)")
+            w("attempt += 1")
+            if not w.outermost:
+                w("call.attempt = attempt")
+            w("now = time()")
+        w("if attempt > 1: recovered(attempt)")
+    w("finally: last = step = None")
+
+
+_numbers = itertools.count(1)
+
+
+@functools.lru_cache(maxsize=None)
+def compiled(shape: Shape) -> CodeType:
+    """The code of a shape; its lines are known to tracebacks."""
+    source = write(shape)
+    filename = f"<resilience frame {next(_numbers)}: {' > '.join(shape.nodes) or 'no policy'}, {shape.face}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    return compile(source, filename, "exec")

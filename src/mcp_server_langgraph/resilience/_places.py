@@ -1,0 +1,143 @@
+"""The bulkhead's machine: places, and a bounded FIFO queue of those who wait for one.
+
+Free places are tokens in a deque, whose ``pop`` and ``append`` are atomic, so that threads and loops may share a
+bulkhead and the success path takes no lock. The lock guards the queue and changes of the limit. A place is either in
+the deque, held by a call, on its way to a waiter, or owed (`debt`: the limit shrank while it was held).
+
+A releaser appends first and looks for waiters after; a waiter enters the queue first and tries again after. So no
+place is left lying while somebody waits (Dekker's pattern).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """Somebody in the queue."""
+
+    def wake(self) -> bool:
+        """Hand the place over; False where nobody is there any more."""
+        ...
+
+
+class LoopWaiter:
+    """A waiting task; may be woken from any thread."""
+
+    __slots__ = ("_loop", "future")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.future: asyncio.Future[bool] = loop.create_future()
+
+    def wake(self) -> bool:
+        """Hand the place over; False where its loop is closed."""
+        if asyncio._get_running_loop() is self._loop:
+            self.settle(True)
+            return True
+        try:
+            self._loop.call_soon_threadsafe(self.settle, True)
+        except RuntimeError:
+            return False
+        return True
+
+    def settle(self, got_it: bool) -> None:
+        """End the wait: with a place, or because it took too long."""
+        if not self.future.done():
+            self.future.set_result(got_it)
+
+
+class ThreadWaiter:
+    """A waiting thread."""
+
+    __slots__ = ("event",)
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+
+    def wake(self) -> bool:
+        """Hand the place over."""
+        self.event.set()
+        return True
+
+
+class Places:
+    """``limit`` places, changeable while they are held."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.debt = 0
+        self.free: deque[None] = deque([None] * limit)
+        self.waiting: dict[Waiter, None] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def active(self) -> int:
+        """Places held or on their way to a waiter."""
+        return self.limit + self.debt - len(self.free)
+
+    def give_back(self) -> None:
+        """Free a place, for the one who has waited longest."""
+        if self.debt and self._pay():
+            return
+        self.free.append(None)
+        if self.waiting:
+            self._hand_over()
+
+    def enqueue(self, waiter: Waiter, max_queue: int) -> bool:
+        """Wait in line; False where the line is full. The place may be handed over before this returns."""
+        with self._lock:
+            if len(self.waiting) >= max_queue and not (self.free and not self.waiting):
+                return False
+            self.waiting[waiter] = None
+        self._hand_over()
+        return True
+
+    def withdraw(self, waiter: Waiter) -> bool:
+        """Stop waiting. False where a place was handed over already: then it is the waiter's to use or give back."""
+        with self._lock:
+            if waiter not in self.waiting:
+                return False
+            del self.waiting[waiter]
+            return True
+
+    def resize(self, limit: int) -> None:
+        """Change the number of places. Held ones beyond a smaller limit are not taken over when they come back."""
+        with self._lock:
+            grown = limit - self.limit
+            self.limit = limit
+            while grown > 0 and self.debt:
+                self.debt -= 1
+                grown -= 1
+            while grown < 0:
+                grown += 1
+                if self.free:
+                    self.free.pop()
+                else:
+                    self.debt += 1
+            self.free.extend([None] * grown)
+        self._hand_over()
+
+    def _pay(self) -> bool:
+        with self._lock:
+            if not self.debt:
+                return False
+            self.debt -= 1
+            return True
+
+    def _hand_over(self) -> None:
+        while True:
+            with self._lock:
+                if not self.waiting:
+                    return
+                try:
+                    self.free.pop()
+                except IndexError:
+                    return
+                waiter = next(iter(self.waiting))
+                del self.waiting[waiter]
+            if not waiter.wake():
+                self.give_back()

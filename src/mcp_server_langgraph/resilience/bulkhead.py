@@ -1,0 +1,188 @@
+"""Bulkhead: at most so many calls at once, and a bounded line before the door.
+
+It keeps one slow dependency from taking all of the process's memory, sockets and patience. Where all places are taken
+a call waits in a FIFO line of at most ``max_queue``, for at most ``max_wait`` seconds; then it is refused. The limit
+can be changed while calls are in flight.
+
+Source: M. Nygard, "Release It!", 2nd ed., ch. 5 (bulkheads). ``asyncio.Semaphore`` has an unbounded line, no wait
+limit, no live limit, no numbers, and belongs to one loop. The machine is in `_places`.
+
+Errors: `BulkheadFull`. Events: ``rejected``. Metrics: ``bulkhead_*``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, TypeVar
+
+from . import _stack, config, events
+from ._places import LoopWaiter, Places, ThreadWaiter
+from .errors import BulkheadFull, ConfigurationError
+from .metrics import Sample
+from .pipeline import WAIT, Guard, Policy, Site
+
+__all__ = ["Bulkhead", "BulkheadSnapshot", "with_bulkhead"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Seconds. Longer than a blip, shorter than the patience of whoever waits behind us.
+DEFAULT_MAX_WAIT: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadSnapshot:
+    """A bulkhead at one moment."""
+
+    limit: int
+    active: int
+    queued: int
+    rejected: int
+
+
+class Bulkhead(Policy):
+    """At most ``limit`` calls at once (>= 1; None: from the settings, by the kind of service).
+
+    ``max_queue``: how many may wait (>= 0; None: as many as there are places). ``max_wait``: how long, in seconds (>= 0;
+    0: not at all; default 5). Raises `ConfigurationError` for values out of range.
+    """
+
+    kind: ClassVar[str] = "bulkhead"
+
+    def __init__(
+        self,
+        limit: int | None = None,
+        *,
+        max_queue: int | None = None,
+        max_wait: float | None = None,
+        name: str | None = None,
+    ) -> None:
+        if limit is not None and (limit != int(limit) or limit < 1):
+            raise ConfigurationError(f"Bulkhead: limit={limit!r} must be a whole number of at least 1")
+        if max_queue is not None and (max_queue != int(max_queue) or max_queue < 0):
+            raise ConfigurationError(f"Bulkhead: max_queue={max_queue!r} must be a whole number of at least 0")
+        if max_wait is not None and not max_wait >= 0:
+            raise ConfigurationError(f"Bulkhead: max_wait={max_wait!r} must be at least 0 seconds")
+        self.name = name
+        self._explicit = (limit, max_queue, max_wait)
+        self.max_queue = 0
+        self.max_wait = DEFAULT_MAX_WAIT
+        self.places = Places(config.current().limit(name or "", limit))
+        self.counts = _BulkheadMeter(self)
+        self.apply(config.current(), name or "")
+
+    def apply(self, settings: config.Settings, service: str) -> None:
+        """Take over changed settings; calls in flight keep their places."""
+        limit, max_queue, max_wait = self._explicit
+        self.resize(settings.limit(service, limit))
+        queue = settings.choose(service, "BULKHEAD_MAX_QUEUE", max_queue)
+        self.max_queue = self.places.limit if queue is None else queue
+        wait = settings.choose(service, "BULKHEAD_MAX_WAIT", max_wait)
+        self.max_wait = DEFAULT_MAX_WAIT if wait is None else wait
+
+    def resize(self, limit: int) -> None:
+        """Change the number of places now. Raises `ConfigurationError` below 1."""
+        if limit < 1:
+            raise ConfigurationError(f"Bulkhead: limit={limit!r} must be at least 1")
+        if limit != self.places.limit:
+            self.places.resize(limit)
+
+    def settings(self) -> Mapping[str, Any]:
+        """The settings in force."""
+        return {"limit": self.places.limit, "max_queue": self.max_queue, "max_wait": self.max_wait}
+
+    def snapshot(self) -> BulkheadSnapshot:
+        """The bulkhead now."""
+        places = self.places
+        return BulkheadSnapshot(places.limit, places.active, len(places.waiting), self.counts.rejected)
+
+    def bind(self, site: Site) -> Guard:
+        """The guard of one pipeline; the places are shared by all of them."""
+        if self.name is None:
+            self.name = site.name
+        return _BulkheadGuard(self, site)
+
+
+class _BulkheadGuard(Guard):
+    waits = True
+
+    def __init__(self, policy: Bulkhead, site: Site) -> None:
+        self.policy = policy
+        self.places = policy.places
+        self.take = policy.places.free.pop
+        self.meter = policy.counts
+        self.site = site
+
+    def enter(self, now: float) -> object:
+        if self.places.waiting:
+            return WAIT
+        try:
+            self.take()
+        except IndexError:
+            return WAIT
+        return None
+
+    def succeeded(self, token: object, now: float) -> None:
+        self.places.give_back()
+
+    def failed(self, token: object, now: float, exc: BaseException) -> None:
+        self.places.give_back()
+
+    async def wait(self) -> None:
+        loop = asyncio.get_running_loop()
+        waiter = LoopWaiter(loop)
+        if self.policy.max_wait <= 0 or not self.places.enqueue(waiter, self.policy.max_queue):
+            raise self._refusal()
+        timer = loop.call_later(self.policy.max_wait, waiter.settle, False)
+        try:
+            got_it = await waiter.future
+        except BaseException:
+            if not self.places.withdraw(waiter):
+                self.places.give_back()
+            raise
+        finally:
+            timer.cancel()
+        if not got_it and self.places.withdraw(waiter):
+            raise self._refusal()
+
+    def wait_sync(self) -> None:
+        waiter = ThreadWaiter()
+        if self.policy.max_wait <= 0 or not self.places.enqueue(waiter, self.policy.max_queue):
+            raise self._refusal()
+        try:
+            got_it = waiter.event.wait(self.policy.max_wait)
+        except BaseException:
+            if not self.places.withdraw(waiter):
+                self.places.give_back()
+            raise
+        if not got_it and self.places.withdraw(waiter):
+            raise self._refusal()
+
+    def _refusal(self) -> BulkheadFull:
+        self.policy.counts.rejected += 1
+        events.emit("rejected", self.site.name, policy="bulkhead")
+        return BulkheadFull(self.policy.name or self.site.name)
+
+
+class _BulkheadMeter:
+    def __init__(self, policy: Bulkhead) -> None:
+        self.policy = policy
+        self.rejected = 0
+
+    def samples(self) -> Iterator[Sample]:
+        name = (self.policy.name or "unnamed",)
+        places = self.policy.places
+        yield Sample("bulkhead_rejections_total", name, self.rejected)
+        yield Sample("bulkhead_queue_depth", name, len(places.waiting))
+        yield Sample("bulkhead_active_operations", name, places.active)
+        yield Sample("bulkhead_limit", name, places.limit)
+
+
+def with_bulkhead(limit: int | None = None, **options: Any) -> Callable[[F], F]:
+    """Decorate a function with a bulkhead of its own (see `Bulkhead`)."""
+
+    def decorate(fn: F) -> F:
+        return _stack.add(Bulkhead(limit, **options), fn)
+
+    return decorate

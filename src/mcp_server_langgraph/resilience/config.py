@@ -1,0 +1,274 @@
+"""The layer's settings: the ADR's environment variables, read once and again on `registry.reload`.
+
+Precedence, highest first: the variable of one service (``OPENFGA_CIRCUIT_BREAKER_FAIL_MAX``), an explicit argument in
+code, the global variable (``CIRCUIT_BREAKER_FAIL_MAX``), the default. So an operator can overrule what code fixed.
+
+A service's prefix is its name in capitals, other signs as underscores. A name of several parts (``llm.anthropic``)
+is asked part by part from its longest prefix: ``LLM_ANTHROPIC_``, then ``LLM_``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from .errors import SettingsError
+
+__all__ = ["DEFAULTS", "Settings", "Variable", "current", "install", "prefixes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One setting: its name in the environment, its default, how to read it, and what is allowed in words."""
+
+    name: str
+    default: Any
+    read: Callable[[str], Any]
+    allowed: str
+    help: str
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _nonnegative(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _switch(text: str) -> bool:
+    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    return known[text.strip().lower()]
+
+
+def _dotted(path: str) -> Any:
+    module, _, name = path.strip().rpartition(".")
+    return getattr(importlib.import_module(module or "builtins"), name)
+
+
+def _exceptions(text: str) -> tuple[type[BaseException], ...]:
+    kinds = tuple(_dotted(path) for path in text.split(",") if path.strip())
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ValueError(text)
+    return kinds
+
+
+def _listeners(text: str) -> tuple[Any, ...]:
+    found = tuple(_dotted(path) for path in text.split(",") if path.strip())
+    return tuple(item() if isinstance(item, type) else item for item in found)
+
+
+_WHOLE = "a whole number of at least 1"
+_COUNT = "a whole number of at least 0"
+_SECONDS = "a number of seconds above 0"
+_SWITCH = "true or false (also 1/0, yes/no, on/off)"
+_PATHS = "dotted paths of {}, separated by commas"
+
+DEFAULTS: Final[dict[str, Variable]] = {
+    variable.name: variable
+    for variable in (
+        Variable("FF_ENABLE_RESILIENCE_PATTERNS", True, _switch, _SWITCH, "Off: bare calls, no fallback."),
+        Variable("CIRCUIT_BREAKER_FAIL_MAX", 5, _whole, _WHOLE, "Failures in a row that open the breaker."),
+        Variable("CIRCUIT_BREAKER_TIMEOUT_DURATION", 60.0, _positive, _SECONDS, "How long it stays open."),
+        Variable(
+            *("CIRCUIT_BREAKER_EXPECTED_EXCEPTION", (Exception,), _exceptions),
+            *(_PATHS.format("exceptions"), "Only these can count as failures."),
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_LISTENERS", (), _listeners),
+            *(_PATHS.format("pybreaker-style listeners"), "Added to every breaker; the metrics listener is built in."),
+        ),
+        Variable("RETRY_STOP_AFTER_ATTEMPT", 3, _whole, _WHOLE, "Attempts in all, the first one too."),
+        Variable("RETRY_WAIT_EXPONENTIAL_MULTIPLIER", 1.0, _nonnegative, "a number of at least 0", "First wait, seconds."),
+        Variable("RETRY_WAIT_EXPONENTIAL_MAX", 10.0, _nonnegative, "a number of at least 0", "Longest wait, seconds."),
+        Variable("RETRY_RERAISE", True, _switch, _SWITCH, "Off: RetriesExhausted instead of the last error."),
+        Variable("DEFAULT_TIMEOUT", 30.0, _positive, _SECONDS, "Total time of a call to any other service."),
+        Variable("LLM_TIMEOUT", 60.0, _positive, _SECONDS, "Total time of a call to a model."),
+        Variable("AUTH_TIMEOUT", 5.0, _positive, _SECONDS, "Total time of a call to OpenFGA or Keycloak."),
+        Variable("DB_TIMEOUT", 10.0, _positive, _SECONDS, "Total time of a call to Redis or a database."),
+        Variable("HTTP_TIMEOUT", 15.0, _positive, _SECONDS, "Total time of a call to Prometheus or another HTTP service."),
+        Variable("ATTEMPT_TIMEOUT", None, _positive, _SECONDS, "Time of one attempt; unset: only the total binds."),
+        Variable("LLM_CONCURRENCY_LIMIT", 10, _whole, _WHOLE, "Calls to one model provider at once."),
+        Variable("OPENFGA_CONCURRENCY_LIMIT", 50, _whole, _WHOLE, "Permission checks at once."),
+        Variable("REDIS_CONCURRENCY_LIMIT", 100, _whole, _WHOLE, "Redis operations at once."),
+        Variable("DB_CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Database operations at once."),
+        Variable("CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Calls to any other service at once."),
+        Variable("BULKHEAD_MAX_QUEUE", None, _count, _COUNT, "Calls that may wait for a place; unset: as many as places."),
+        Variable("BULKHEAD_MAX_WAIT", None, _nonnegative, "a number of at least 0", "Longest wait for a place, seconds."),
+    )
+}
+
+# Which of the ADR's timeouts and limits a service falls under when it has none of its own.
+_TIMEOUTS: Final = {
+    "database": "DB_TIMEOUT",
+    "keycloak": "AUTH_TIMEOUT",
+    "llm": "LLM_TIMEOUT",
+    "openfga": "AUTH_TIMEOUT",
+    "prometheus": "HTTP_TIMEOUT",
+    "redis": "DB_TIMEOUT",
+}
+_LIMITS: Final = {
+    "database": "DB_CONCURRENCY_LIMIT",
+    "llm": "LLM_CONCURRENCY_LIMIT",
+    "openfga": "OPENFGA_CONCURRENCY_LIMIT",
+    "redis": "REDIS_CONCURRENCY_LIMIT",
+}
+# Auth and sessions stand on every request's way: an attempt that hangs must not eat the total.
+_ATTEMPTS: Final = {"keycloak": 0.4, "openfga": 0.4, "redis": 0.2}
+
+# What a service may set beside the names above: `OPENFGA_TIMEOUT`, `KEYCLOAK_CONCURRENCY_LIMIT`.
+_PER_SERVICE: Final = {**DEFAULTS, "TIMEOUT": DEFAULTS["DEFAULT_TIMEOUT"]}
+
+KNOWN_SERVICES: Final = ("llm", "openfga", "redis", "keycloak", "prometheus", "database")
+
+
+def prefixes(service: str) -> tuple[str, ...]:
+    """The prefixes under which a service's own variables are looked up, the most specific first."""
+    parts = [re.sub(r"[^A-Za-z0-9]+", "_", part).upper() for part in re.split(r"[.:/]+", service) if part]
+    return tuple("_".join(parts[:count]) + "_" for count in range(len(parts), 0, -1))
+
+
+class Settings:
+    """The settings in force. Immutable; a new one replaces it on reload.
+
+    ``environ`` gives the variables; others than the layer's own are ignored. Raises `SettingsError` with everything
+    that is wrong, each with the variable, its value and what is allowed.
+    """
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._values: dict[str, Any] = {}
+        problems: list[str] = []
+        for name, text in (environ or {}).items():
+            variable = _variable_of(name)
+            if variable is not None and text.strip():
+                self._take(name, text, variable, problems)
+        if problems:
+            raise SettingsError(problems)
+
+    def _take(self, name: str, text: str, variable: Variable, problems: list[str]) -> None:
+        try:
+            self._values[name] = variable.read(text)
+        except Exception:
+            problems.append(f"{name}={text!r} is not allowed: {name} must be {variable.allowed}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read the process's environment, or the one given."""
+        return cls(os.environ if environ is None else environ)
+
+    def own(self, service: str, variable: str) -> Any:
+        """The service's own value of a variable; None where the operator set none."""
+        for prefix in prefixes(service):
+            value = self._values.get(prefix + variable)
+            if value is not None:
+                return value
+        return None
+
+    def choose(self, service: str, variable: str, explicit: Any = None) -> Any:
+        """The value in force: the service's own, else the explicit argument, else the global one, else the default."""
+        value = self.own(service, variable)
+        if value is None:
+            value = explicit
+        if value is None:
+            value = self._values.get(variable)
+        return DEFAULTS[variable].default if value is None else value
+
+    def enabled(self, service: str) -> bool:
+        """Whether the resilience patterns are on: everywhere, and for this service."""
+        variable = "FF_ENABLE_RESILIENCE_PATTERNS"
+        return bool(self._values.get(variable, True)) and self.own(service, variable) is not False
+
+    def timeout(self, service: str, explicit: float | None = None) -> float:
+        """Seconds that a call to the service may take in all."""
+        own = self.own(service, "TIMEOUT")
+        return float(own or self.choose(service, _TIMEOUTS.get(_family(service), "DEFAULT_TIMEOUT"), explicit))
+
+    def attempt_timeout(self, service: str, explicit: float | None = None) -> float | None:
+        """Seconds that one attempt may take; None where only the total binds."""
+        fallback = _ATTEMPTS.get(_family(service))
+        seconds: float | None = self.choose(service, "ATTEMPT_TIMEOUT", explicit)
+        return fallback if seconds is None else seconds
+
+    def limit(self, service: str, explicit: int | None = None) -> int:
+        """Calls to the service that may run at once."""
+        own = self.own(service, "CONCURRENCY_LIMIT")
+        return int(own or self.choose(service, _LIMITS.get(_family(service), "CONCURRENCY_LIMIT"), explicit))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Every global variable with the value in force, and what was set for single services. Holds no secrets."""
+        shown = {name: self._values.get(name, variable.default) for name, variable in DEFAULTS.items()}
+        shown.update(self._values)
+        return {name: _plain(value) for name, value in shown.items()}
+
+
+def _family(service: str) -> str:
+    return re.split(r"[.:/]+", service, maxsplit=1)[0].lower()
+
+
+def _variable_of(name: str) -> Variable | None:
+    if name in DEFAULTS:
+        return DEFAULTS[name]
+    for service in KNOWN_SERVICES:
+        if name.startswith(service.upper() + "_"):
+            return _longest_suffix(name)
+    return _longest_suffix(name, generic=False)
+
+
+def _longest_suffix(name: str, *, generic: bool = True) -> Variable | None:
+    """The variable that a per-service name ends with. ``TIMEOUT`` alone is too common a word for unknown services."""
+    for suffix in sorted(_PER_SERVICE, key=len, reverse=True):
+        if name.endswith("_" + suffix) and (generic or suffix not in {"TIMEOUT", "ATTEMPT_TIMEOUT", "CONCURRENCY_LIMIT"}):
+            return _PER_SERVICE[suffix]
+    return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}".removeprefix("builtins.")
+    return value if isinstance(value, (bool, int, float, str, type(None))) else type(value).__qualname__
+
+
+_current: Settings | None = None
+
+
+def current() -> Settings:
+    """The settings in force; read from the environment at the first call."""
+    global _current
+    if _current is None:
+        _current = Settings.from_env()
+    return _current
+
+
+def install(settings: Settings | None) -> None:
+    """Make ``settings`` the ones in force for what is built from now on; None: read the environment again when asked.
+    To change what exists already use `registry.reload`.
+    """
+    global _current
+    _current = settings

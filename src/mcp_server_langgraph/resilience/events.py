@@ -1,0 +1,79 @@
+"""What happens away from the success path, told to whoever listens and to the log.
+
+An `Event` is built only when there is a listener or the log level asks for it. Listeners are called in the order in
+which they were added; one that raises is logged and does no harm to the call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["Event", "Listener", "emit", "subscribe"]
+
+logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
+
+
+@dataclass(slots=True)
+class Event:
+    """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, timeout, rejected, fallback,
+    fallback_failed, reload, warning. ``pipeline`` is the name of the pipeline or breaker, ``details`` depend on the kind.
+    """
+
+    kind: str
+    pipeline: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+Listener = Callable[[Event], None]
+
+_listeners: tuple[Listener, ...] = ()
+
+_LEVELS: Final = {
+    "fallback": logging.WARNING,
+    "fallback_failed": logging.ERROR,
+    "rejected": logging.DEBUG,
+    "reload": logging.INFO,
+    "retry": logging.INFO,
+    "retry_exhausted": logging.ERROR,
+    "state_change": logging.WARNING,
+    "timeout": logging.WARNING,
+    "warning": logging.WARNING,
+}
+
+
+def subscribe(listener: Listener) -> Callable[[], None]:
+    """Call ``listener`` with every event from now on. Returns a function that ends it."""
+    global _listeners
+    _listeners = (*_listeners, listener)
+
+    def unsubscribe() -> None:
+        global _listeners
+        _listeners = tuple(other for other in _listeners if other is not listener)
+
+    return unsubscribe
+
+
+def emit(kind: str, pipeline: str, /, **details: Any) -> None:
+    """Tell listeners and the log that something happened. Builds nothing when nobody would see it."""
+    level = _LEVELS[kind]
+    if logger.isEnabledFor(level):
+        text = " ".join(f"{name}={value}" for name, value in details.items())
+        logger.log(level, "%s %s %s", kind, pipeline, text, extra={"event": kind, "pipeline": pipeline, **_safe(details)})
+    if _listeners:
+        event = Event(kind, pipeline, details)
+        for listener in _listeners:
+            _tell(listener, event)
+
+
+def _safe(details: dict[str, Any]) -> dict[str, Any]:
+    return {f"resilience_{name}": value for name, value in details.items()}
+
+
+def _tell(listener: Listener, event: Event) -> None:
+    try:
+        listener(event)
+    except Exception:
+        logger.exception("a listener raised on %s of %s", event.kind, event.pipeline)

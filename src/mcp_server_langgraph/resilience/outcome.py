@@ -1,0 +1,179 @@
+"""What an exception means: one classifier, asked by breaker, retry and fallback alike.
+
+Three outcomes, not two. *Success* and *failure* say something about the dependency; *neutral* says nothing about it
+(cancellation, our own rejections, what the caller did wrong, a bug) and gives places back without being counted.
+Beside the outcome a `Verdict` says whether a new attempt can help, how long the dependency asked to be left alone,
+and whether this is *unavailability*, the only thing that a fallback may answer for.
+
+Errors of other libraries are known by name and by the shape of their attributes, so that nothing is imported:
+httpx, httpx2, httpcore, aiohttp, requests, urllib3, redis, openai, anthropic, google-genai, openfga-sdk.
+
+Sources: RFC 9110 section 15 (status codes), AWS "Timeouts, retries and backoff with jitter", sony/gobreaker v2
+``IsExcluded`` and Netflix/concurrency-limits ``onIgnore`` (the third outcome).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import json
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from . import errors
+from ._http_facts import retry_after_of, status_of, terminal_quota
+
+__all__ = ["Classifier", "Outcome", "Verdict", "classify"]
+
+
+class Outcome(enum.Enum):
+    """What a finished call says about the dependency."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    NEUTRAL = "neutral"
+
+
+class Verdict(NamedTuple):
+    """What an exception means.
+
+    ``retryable``: a new attempt can help. ``retry_after``: seconds that the dependency asked to wait at least, None
+    where it said nothing. ``unavailable``: the dependency could not answer, so a fallback may.
+    """
+
+    outcome: Outcome
+    retryable: bool = False
+    retry_after: float | None = None
+    unavailable: bool = False
+
+
+Classifier = Callable[[BaseException], Verdict]
+
+NEUTRAL: Final = Verdict(Outcome.NEUTRAL)
+DOWN: Final = Verdict(Outcome.FAILURE, retryable=True, unavailable=True)
+CUT: Final = Verdict(Outcome.FAILURE, retryable=False, unavailable=True)
+FAILED: Final = Verdict(Outcome.FAILURE, retryable=True)
+OPEN: Final = Verdict(Outcome.NEUTRAL, unavailable=True)
+
+# Mistakes of the program, not of the dependency. JSONDecodeError and UnicodeDecodeError are ValueErrors too, but a
+# reply that cannot be read is the dependency's doing; `_by_type` meets them first.
+_BUGS: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    BufferError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    NameError,
+    NotImplementedError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Warning,
+)
+_LOCAL_FILES: Final = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_GARBAGE: Final = (json.JSONDecodeError, UnicodeDecodeError, EOFError)
+
+_HTTPX: Final = frozenset({"NetworkError", "ProxyError", "RemoteProtocolError", "TimeoutException"})
+_SDK: Final = frozenset({"APIConnectionError"})
+# Package -> classes (with all below them) that mean: no usable answer came.
+_UNREACHABLE: Final[dict[str, frozenset[str]]] = {
+    "aiohttp": frozenset({"ClientConnectionError", "ClientPayloadError"}),
+    "anthropic": _SDK,
+    "httpcore": _HTTPX,
+    "httpcore2": _HTTPX,
+    "httpx": _HTTPX,
+    "httpx2": _HTTPX,
+    "openai": _SDK,
+    "redis": frozenset(
+        {"ClusterDownError", "ConnectionError", "MasterDownError", "OutOfMemoryError", "ReadOnlyError"}
+        | {"TimeoutError", "TryAgainError"}
+    ),
+    "requests": frozenset({"ChunkedEncodingError", "ConnectionError", "Timeout"}),
+    "urllib3": frozenset({"MaxRetryError", "NewConnectionError", "ProtocolError", "TimeoutError"}),
+}
+# Known libraries whose other errors are the caller's (a wrong command, a wrong type), not the dependency's.
+_CALLERS: Final = {"redis": "ResponseError"}
+
+_TOO_MANY: Final = 429
+_REQUEST_TIMEOUT: Final = 408
+_NOT_IMPLEMENTED: Final = 501
+
+_by_type_cache: dict[type[BaseException], Verdict] = {}
+
+
+def classify(exc: BaseException) -> Verdict:
+    """Say what ``exc`` means. Never raises.
+
+    408, 5xx, connection errors and timeouts are failures that a new attempt may cure. 429 is neutral, retryable, and
+    not unavailability, since a caller's own load can cause it. Other 4xx, bugs, cancellation and our own rejections
+    are neutral. What nobody knows is a failure, retryable, and not unavailability (it may be a bug).
+    """
+    known = _by_type_cache.get(type(exc))
+    if known is not None:
+        return known
+    if isinstance(exc, errors.ResilienceError):
+        return _of_ours(exc)
+    if not isinstance(exc, Exception):
+        return NEUTRAL
+    status = status_of(exc)
+    if status is not None:
+        return _of_status(status, exc)
+    verdict = _by_type(exc)
+    wait = retry_after_of(exc) if verdict.outcome is Outcome.FAILURE else None
+    return verdict if wait is None else verdict._replace(retry_after=wait)
+
+
+def _of_ours(exc: errors.ResilienceError) -> Verdict:
+    if isinstance(exc, errors.CircuitOpen):
+        return OPEN if exc.retry_after is None else OPEN._replace(retry_after=exc.retry_after)
+    if isinstance(exc, errors.TimedOut):
+        return NEUTRAL if exc.clock == "inherited" else DOWN
+    if isinstance(exc, (errors.RetriesExhausted, errors.StreamInterrupted)) and exc.__cause__ is not None:
+        return classify(exc.__cause__)._replace(retryable=False)
+    return NEUTRAL
+
+
+def _of_status(status: int, exc: BaseException) -> Verdict:
+    if status == _TOO_MANY:
+        return Verdict(Outcome.NEUTRAL, retryable=not terminal_quota(exc), retry_after=retry_after_of(exc))
+    if status == _NOT_IMPLEMENTED:
+        return CUT
+    if status >= 500 or status == _REQUEST_TIMEOUT:
+        return DOWN._replace(retry_after=retry_after_of(exc))
+    return NEUTRAL
+
+
+def _by_type(exc: Exception) -> Verdict:
+    """The verdict that the type alone gives; remembered where nothing of the instance can change it."""
+    kind = type(exc)
+    verdict = _judge_type(kind)
+    if not hasattr(exc, "response") and not hasattr(exc, "headers"):
+        _by_type_cache[kind] = verdict
+    return verdict
+
+
+def _judge_type(kind: type[Exception]) -> Verdict:
+    if _is_unreachable(kind):
+        return DOWN
+    if issubclass(kind, _GARBAGE):
+        return DOWN
+    if issubclass(kind, _BUGS) or issubclass(kind, _LOCAL_FILES) or _is_callers(kind):
+        return NEUTRAL
+    if issubclass(kind, (OSError, asyncio.TimeoutError)):
+        return DOWN
+    return FAILED
+
+
+def _is_unreachable(kind: type[Exception]) -> bool:
+    return any(base.__name__ in _UNREACHABLE.get(_package(base), ()) for base in kind.__mro__)
+
+
+def _is_callers(kind: type[Exception]) -> bool:
+    return any(_CALLERS.get(_package(base)) == base.__name__ for base in kind.__mro__)
+
+
+def _package(kind: type) -> str:
+    return kind.__module__.partition(".")[0]

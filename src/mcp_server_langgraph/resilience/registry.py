@@ -1,0 +1,75 @@
+"""What there is: every pipeline and every named breaker, their numbers, and the reload of their settings.
+
+Pipelines are listed as long as somebody holds them. A reload changes settings in place: state and calls in flight
+stay. A bad reload changes nothing, and says what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from . import _stack, config, events
+from .circuit_breaker import CircuitBreaker
+from .metrics import Meter, Metric, collect
+from .pipeline import Pipeline, live_pipelines
+
+__all__ = ["add_meter", "breakers", "metrics", "pipelines", "reload", "reset"]
+
+_extra_meters: list[Meter] = []
+
+
+def pipelines() -> list[Pipeline]:
+    """Every pipeline that exists, by name."""
+    return live_pipelines()
+
+
+def breakers() -> dict[str, CircuitBreaker]:
+    """Every breaker by name: those of decorators and those that stand in a pipeline."""
+    found = {policy.label: policy for pipeline in pipelines() for policy in pipeline.policies if _is_breaker(policy)}
+    return {**found, **_stack.named_breakers()}  # type: ignore[dict-item]
+
+
+def _is_breaker(policy: object) -> bool:
+    return isinstance(policy, CircuitBreaker)
+
+
+def add_meter(meter: Meter) -> None:
+    """Collect the numbers of something else too, a `metrics.CircuitBreakerMetricsListener` for example."""
+    _extra_meters.append(meter)
+
+
+def metrics() -> list[Metric]:
+    """The numbers of everything there is, as they are now. A breaker in several pipelines is counted once."""
+    return collect(_meters())
+
+
+def _meters() -> Iterator[Meter]:
+    seen: set[int] = set()
+    for meter in [*(meter for pipeline in pipelines() for meter in pipeline.meters()), *_extra_meters]:
+        if id(meter) not in seen:
+            seen.add(id(meter))
+            yield meter
+
+
+def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
+    """Read the settings again (default: the process's environment) and apply them to everything that exists.
+
+    Raises `SettingsError` with everything that is wrong; then the old settings stay in force.
+    """
+    try:
+        settings = config.Settings.from_env(environ)
+    except config.SettingsError as exc:
+        events.emit("warning", "settings", problem="reload refused", details=str(exc))
+        raise
+    config.install(settings)
+    for pipeline in pipelines():
+        pipeline.apply(settings)
+    events.emit("reload", "settings", pipelines=len(pipelines()))
+    return settings
+
+
+def reset() -> None:
+    """Forget named breakers and settings (for tests)."""
+    _stack.forget()
+    _extra_meters.clear()
+    config.install(None)
