@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import functools
 import json
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -56,7 +57,7 @@ FAILED: Final = Verdict(Outcome.FAILURE, retryable=True)
 OPEN: Final = Verdict(Outcome.NEUTRAL, unavailable=True)
 
 # Mistakes of the program, not of the dependency. JSONDecodeError and UnicodeDecodeError are ValueErrors too, but a
-# reply that cannot be read is the dependency's doing; `_by_type` meets them first.
+# reply that cannot be read is the dependency's doing; `_judge_type` meets them first.
 _BUGS: Final = (
     ArithmeticError,
     AssertionError,
@@ -101,9 +102,6 @@ _TOO_MANY: Final = 429
 _REQUEST_TIMEOUT: Final = 408
 _NOT_IMPLEMENTED: Final = 501
 
-_by_type_cache: dict[type[BaseException], Verdict] = {}
-
-
 def classify(exc: BaseException) -> Verdict:
     """Say what ``exc`` means. Never raises.
 
@@ -111,9 +109,6 @@ def classify(exc: BaseException) -> Verdict:
     not unavailability, since a caller's own load can cause it. Other 4xx, bugs, cancellation and our own rejections
     are neutral. What nobody knows is a failure, retryable, and not unavailability (it may be a bug).
     """
-    known = _by_type_cache.get(type(exc))
-    if known is not None:
-        return known
     if isinstance(exc, errors.ResilienceError):
         return _of_ours(exc)
     if not isinstance(exc, Exception):
@@ -121,7 +116,7 @@ def classify(exc: BaseException) -> Verdict:
     status = status_of(exc)
     if status is not None:
         return _of_status(status, exc)
-    verdict = _by_type(exc)
+    verdict = _judge_type(type(exc))
     wait = retry_after_of(exc) if verdict.outcome is Outcome.FAILURE else None
     return verdict if wait is None else verdict._replace(retry_after=wait)
 
@@ -146,15 +141,7 @@ def _of_status(status: int, exc: BaseException) -> Verdict:
     return NEUTRAL
 
 
-def _by_type(exc: Exception) -> Verdict:
-    """The verdict that the type alone gives; remembered where nothing of the instance can change it."""
-    kind = type(exc)
-    verdict = _judge_type(kind)
-    if not hasattr(exc, "response") and not hasattr(exc, "headers"):
-        _by_type_cache[kind] = verdict
-    return verdict
-
-
+@functools.lru_cache(maxsize=1024)
 def _judge_type(kind: type[Exception]) -> Verdict:
     if _is_unreachable(kind):
         return DOWN

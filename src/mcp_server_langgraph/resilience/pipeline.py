@@ -272,6 +272,11 @@ def live_pipelines() -> list[Pipeline]:
     return sorted(_live, key=lambda pipeline: pipeline.name)
 
 
+def forget_pipelines() -> None:
+    """List none of those that exist now."""
+    _live.clear()
+
+
 class Pipeline:
     """Policies around functions, outermost first.
 

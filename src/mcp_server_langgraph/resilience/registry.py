@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from . import _stack, config, events
 from .circuit_breaker import CircuitBreaker
 from .metrics import Meter, Metric, collect
-from .pipeline import Pipeline, live_pipelines
+from .pipeline import Pipeline, forget_pipelines, live_pipelines
 
 __all__ = ["add_meter", "breakers", "metrics", "pipelines", "reload", "reset"]
 
@@ -69,7 +69,8 @@ def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
 
 
 def reset() -> None:
-    """Forget named breakers and settings (for tests)."""
+    """Forget pipelines, named breakers and settings (for tests)."""
+    forget_pipelines()
     _stack.forget()
     _extra_meters.clear()
     config.install(None)

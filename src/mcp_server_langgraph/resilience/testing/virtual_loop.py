@@ -76,9 +76,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     ``thread_patience`` real seconds; after that the clock moves on (or, with no timer set, a deadlock is reported).
     """
 
-    _scheduled: list[
-        asyncio.TimerHandle
-    ]  # asyncio's heap of timers; what was cancelled is never at its head in select
+    _scheduled: list[asyncio.TimerHandle]
+    """asyncio's own heap of timers. It takes those that were cancelled off the head before it selects."""
 
     def __init__(
         self,

@@ -1,0 +1,70 @@
+"""Runs ``async def`` tests: in virtual time, or on a real loop where a test is marked ``real_time``."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from mcp_server_langgraph.resilience.testing import run
+
+AsyncTest = Callable[..., Coroutine[Any, Any, object]]
+
+REAL_TIME_LIMIT = 60.0
+"""Seconds; ``@pytest.mark.real_time(limit=...)`` sets another."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        names = inspect.signature(pyfuncitem.obj).parameters
+        _runner(pyfuncitem)(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in names}))
+        return True
+    _run_each_hypothesis_example(pyfuncitem)
+    return None
+
+
+def _run_each_hypothesis_example(pyfuncitem: pytest.Function) -> None:
+    """``@given`` wraps the coroutine function and calls it once an example: each gets a loop of its own."""
+    given = getattr(pyfuncitem.obj, "hypothesis", None)
+    if given is not None and inspect.iscoroutinefunction(given.inner_test):
+        given.inner_test = _as_function(given.inner_test, _runner(pyfuncitem))
+
+
+def _as_function(
+    test: AsyncTest, runner: Callable[[Coroutine[Any, Any, object]], object]
+) -> Callable[..., None]:
+    @functools.wraps(test)
+    def call(*args: Any, **kwargs: Any) -> None:
+        runner(test(*args, **kwargs))
+
+    return call
+
+
+def _runner(pyfuncitem: pytest.Function) -> Callable[[Coroutine[Any, Any, object]], object]:
+    mark = pyfuncitem.get_closest_marker("real_time")
+    if mark is None:
+        return functools.partial(run, strict=True)
+    return functools.partial(_run_in_real_time, limit=mark.kwargs.get("limit", REAL_TIME_LIMIT))
+
+
+def _run_in_real_time(test: Coroutine[Any, Any, object], limit: float) -> None:
+    async def main() -> list[str]:
+        async with asyncio.timeout(limit):
+            await test
+        return await _leftovers()
+
+    leftovers = asyncio.run(main())
+    assert not leftovers, f"tasks were left pending: {leftovers}"
+
+
+async def _leftovers() -> list[str]:
+    """The tasks that do not end by themselves within a second; transports need some turns to close."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    if others:
+        _, others = await asyncio.wait(others, timeout=1.0)
+    return sorted(repr(task) for task in others)
