@@ -38,7 +38,8 @@ from .events import Event, subscribe
 from .fallback import Fallback, LastGood, Rung, Value, with_fallback
 from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
-from .pipeline import Call, Pipeline, Policy
+from .pipeline import Pipeline
+from .policy import Call, Policy
 from .retry import Kind, Retry, retry_with_backoff
 from .timeout import Timeout, timeout, with_timeout
 

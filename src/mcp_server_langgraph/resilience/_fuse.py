@@ -79,8 +79,11 @@ def write(shape: Shape) -> str:
     with w.block(f"{'' if shape.sync else 'async '}def frame({_PARAMETERS[shape.face]}):"):
         if w.outermost:
             w(f"if site.bypassed: return {w.wait}fn(*args, **kwargs)")
-        if not shape.sync:
-            w("time = get_running_loop().time")
+        if shape.sync:
+            w("time = monotonic")
+        else:
+            w("loop, time = site.clock")
+            w("if loop is not get_running_loop(): time = site.adopt_loop()")
         w("now = time()")
         if w.outermost:
             _write_measured(w)
@@ -144,7 +147,7 @@ def _write_repeat(w: _Writer, i: int) -> None:
     w("attempt = 1")
     w("began = now")
     w("last = step = None")
-    w("first_attempt()")
+    w("attempts.first += 1")
     with w.block("try:"):
         with w.block("while True:"):
             with w.block("try:"):
@@ -168,7 +171,7 @@ def _write_repeat(w: _Writer, i: int) -> None:
 _numbers = itertools.count(1)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def compiled(shape: Shape) -> CodeType:
     """The code of a shape; its lines are known to tracebacks."""
     source = write(shape)

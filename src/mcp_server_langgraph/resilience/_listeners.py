@@ -13,7 +13,7 @@ from . import events
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
-    from .pipeline import Call
+    from .policy import Call
 
 
 class NamedState:

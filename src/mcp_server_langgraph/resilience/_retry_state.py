@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .pipeline import BadResult
+from .policy import BadResult
 
 
 class Outcome:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
 from . import _functions
 from .errors import ConfigurationError
-from .pipeline import Pipeline, Policy
+from .pipeline import Pipeline
+from .policy import Policy
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker

@@ -21,7 +21,7 @@ from . import _stack, config, events
 from ._places import LoopWaiter, Places, ThreadWaiter
 from .errors import BulkheadFull, ConfigurationError
 from .metrics import Sample
-from .pipeline import WAIT, Guard, Policy, Site
+from .policy import WAIT, Guard, Policy, Site
 
 __all__ = ["Bulkhead", "BulkheadSnapshot", "with_bulkhead"]
 

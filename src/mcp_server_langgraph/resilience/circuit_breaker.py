@@ -23,7 +23,7 @@ from ._breaker import Admission, BreakerMachine, State
 from .errors import CircuitOpen, ConfigurationError
 from .metrics import Sample
 from .outcome import Outcome
-from .pipeline import BadResult, Call, Guard, Policy, Proceed, ProceedSync, Site
+from .policy import BadResult, Call, Guard, Policy, Proceed, ProceedSync, Site
 
 __all__ = ["BreakerSnapshot", "CircuitBreaker", "Mode", "circuit_breaker"]
 

@@ -25,7 +25,7 @@ from . import _functions, _stack, events
 from .degradation import note_degradation
 from .errors import ConfigurationError, TimedOut
 from .metrics import Sample
-from .pipeline import Call, Policy, Proceed, ProceedStream, ProceedSync, Site
+from .policy import Call, Policy, Proceed, ProceedStream, ProceedSync, Site
 
 __all__ = ["Fallback", "LastGood", "Rung", "Value", "with_fallback"]
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import functools
 import json
 from collections.abc import Callable
 from typing import Final, NamedTuple
@@ -57,7 +56,7 @@ FAILED: Final = Verdict(Outcome.FAILURE, retryable=True)
 OPEN: Final = Verdict(Outcome.NEUTRAL, unavailable=True)
 
 # Mistakes of the program, not of the dependency. JSONDecodeError and UnicodeDecodeError are ValueErrors too, but a
-# reply that cannot be read is the dependency's doing; `_judge_type` meets them first.
+# reply that cannot be read is the dependency's doing; `_look_at` meets them first.
 _BUGS: Final = (
     ArithmeticError,
     AssertionError,
@@ -141,8 +140,17 @@ def _of_status(status: int, exc: BaseException) -> Verdict:
     return NEUTRAL
 
 
-@functools.lru_cache(maxsize=1024)
+_judged: dict[type[Exception], Verdict] = {}
+
+
 def _judge_type(kind: type[Exception]) -> Verdict:
+    verdict = _judged.get(kind)
+    if verdict is None:
+        verdict = _judged[kind] = _look_at(kind)
+    return verdict
+
+
+def _look_at(kind: type[Exception]) -> Verdict:
     if _is_unreachable(kind):
         return DOWN
     if issubclass(kind, _GARBAGE):

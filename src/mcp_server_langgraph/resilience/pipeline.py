@@ -1,9 +1,6 @@
 """The heart: a `Pipeline` is a chain of policies around a function.
 
-A policy knows no neighbour: ``run(call, proceed)`` is told what comes next. Most policies are simpler than that: they
-act before and after a call and never in between. Such a `Guard` has ``enter``, ``succeeded`` and ``failed``, all
-plain functions, and the pipeline compiles neighbouring guards and the retry loop into one frame (`_fuse`). One policy
-object, a breaker for example, may stand in many pipelines: `Policy.bind` gives each pipeline its own guard.
+What a policy is stands in `policy`; how neighbouring policies become one frame in `_link` and `_fuse`.
 
     pipeline = Pipeline("search", Retry(max_attempts=3), CircuitBreaker("search"), Timeout(2))
     result = await pipeline.call(fetch, "python")
@@ -14,255 +11,22 @@ object, a breaker for example, may stand in many pipelines: `Policy.bind` gives 
 
 from __future__ import annotations
 
-import asyncio
-import bisect
-import time
 import weakref
-from abc import ABC
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, ParamSpec, TypeVar, cast, overload
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from typing import Any, ParamSpec, TypeVar, cast
 
-from . import _fuse, _functions, config
-from .deadline import INHERITED
+from . import _functions, _fuse, config
+from ._link import Bound, CallMeter, Linker, segments_of
 from .errors import ConfigurationError
-from .metrics import Histogram, Meter, Sample
-from .outcome import NEUTRAL, Classifier, Outcome, Verdict, classify
+from .metrics import Meter
+from .outcome import Classifier, classify
+from .policy import Policy, Repeat, Site
 
-if TYPE_CHECKING:
-    from .timeout import TotalGuard
-
-__all__ = ["Call", "Guard", "Pipeline", "Policy", "Repeat", "Site"]
+__all__ = ["Pipeline"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-Proceed = Callable[["Call"], Awaitable[Any]]
-ProceedSync = Callable[["Call"], Any]
-ProceedStream = Callable[["Call"], AsyncGenerator[Any, Any]]
-
-# Given back by `Guard.enter` where the call has to wait for its place.
-WAIT: Final = object()
-
-
-class BadResult(Exception):
-    """A result that was judged a failure, on its way through the policies. Never leaves the pipeline."""
-
-    def __init__(self, result: object) -> None:
-        super().__init__()
-        self.result = result
-
-
-class Call:
-    """One call on its way through a pipeline. ``attempt`` counts from 1."""
-
-    __slots__ = ("args", "attempt", "fn", "kwargs", "site")
-
-    def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site, attempt: int = 1
-    ) -> None:
-        self.fn = fn
-        self.args = args
-        self.kwargs = kwargs
-        self.site = site
-        self.attempt = attempt
-
-
-class Site:
-    """Where policies work: what all of one pipeline's guards have in common.
-
-    ``name`` is the pipeline's name and the metrics' ``service`` label, ``operation`` the function guarded.
-    ``bypassed`` is True while the switch is off: calls then go straight to the function.
-    """
-
-    def __init__(self, name: str, operation: str, classifier: Classifier, judge: Callable[[Any], bool] | None) -> None:
-        self.name = name
-        self.operation = operation
-        self.classifier = classifier
-        self.judge_result = judge
-        self.bypassed = False
-        self.total: TotalGuard | None = None
-        self.inside_retry = False
-
-    def verdict(self, exc: BaseException) -> Verdict:
-        """What ``exc`` means here. A cancellation is a failure where it is this pipeline's own total timeout that cut
-        the call in mid-flight, and neutral otherwise.
-        """
-        if isinstance(exc, BadResult):
-            return Verdict(Outcome.FAILURE, retryable=True)
-        if isinstance(exc, Exception):
-            return self.classifier(exc)
-        if self.total is not None and isinstance(exc, asyncio.CancelledError):
-            return self.total.verdict(INHERITED.get())
-        return NEUTRAL
-
-
-class Policy(ABC):
-    """One capability. Subclasses either bind to a `Guard` or implement ``run`` (and ``run_sync``, ``stream``)."""
-
-    kind: ClassVar[str] = "policy"
-    name: str | None = None
-
-    def bind(self, site: Site) -> Guard | Repeat | Policy:
-        """What does the work at that site. The default is the policy itself, through ``run``."""
-        return self
-
-    def apply(self, settings: config.Settings, service: str) -> None:
-        """Take over changed settings, keeping state and calls in flight."""
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        """Carry the call out; ``await proceed(call)`` is what comes next."""
-        return await proceed(call)
-
-    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
-        """The same for a plain function."""
-        raise TypeError(f"{self.kind} cannot guard a plain def; make it async def")
-
-    async def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
-        """The same around an async generator."""
-        async for item in proceed(call):
-            yield item
-
-    def settings(self) -> Mapping[str, Any]:
-        """The settings in force, for ``describe`` and ``repr``."""
-        return {}
-
-    def __repr__(self) -> str:
-        inside = ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
-        return f"{type(self).__name__}({inside})"
-
-
-class Guard:
-    """A policy at a site that acts before and after, never in between."""
-
-    waits: ClassVar[bool] = False
-    meter: Meter | None = None
-
-    def enter(self, now: float) -> Any:
-        """Let the call in and give a token for its end, or `WAIT`; raise `Rejected` where it may not begin."""
-
-    async def wait(self) -> Any:
-        """Wait for a place after `WAIT`; gives the token."""
-
-    def wait_sync(self) -> Any:
-        """The same, blocking the thread."""
-
-    def succeeded(self, token: Any, now: float) -> None:
-        """The call that was let in with ``token`` gave a result."""
-
-    def failed(self, token: Any, now: float, exc: BaseException) -> BaseException | None:
-        """It raised. Gives what to raise from it instead; None for ``exc`` itself."""
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        """What the fused frame does for this guard, spelled out (the general form, and the reference in the tests)."""
-        clock = asyncio.get_running_loop().time
-        token = self.enter(clock())
-        if token is WAIT:
-            token = await self.wait()
-        try:
-            result = await proceed(call)
-        except BaseException as exc:
-            raised = self.failed(token, clock(), exc)
-            if raised is None:
-                raise
-            raise raised from exc
-        self.succeeded(token, clock())
-        return result
-
-    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
-        """The same for a plain function."""
-        token = self.enter(time.monotonic())
-        if token is WAIT:
-            token = self.wait_sync()
-        try:
-            result = proceed(call)
-        except BaseException as exc:
-            raised = self.failed(token, time.monotonic(), exc)
-            if raised is None:
-                raise
-            raise raised from exc
-        self.succeeded(token, time.monotonic())
-        return result
-
-
-class Repeat:
-    """The retry loop at a site."""
-
-    meter: Meter | None = None
-    keyed: bool = False
-
-    def first_attempt(self) -> None:
-        """A first attempt begins."""
-
-    def again(
-        self,
-        attempt: int,
-        began: float,
-        now: float,
-        exc: Exception,
-        last: Exception | None,
-        fn: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> float | BaseException | None:
-        """What follows a failed attempt: seconds to wait, an exception to raise instead, or None to raise ``exc``."""
-
-    def recovered(self, attempt: int) -> None:
-        """A later attempt succeeded."""
-
-    def with_key(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments, with an idempotency key that all attempts share."""
-        return kwargs
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        """What the fused frame does for the loop, spelled out."""
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        last: Exception | None = None
-        if self.keyed:
-            call.kwargs = self.with_key(call.kwargs)
-        self.first_attempt()
-        while True:
-            try:
-                result = await proceed(call)
-            except Exception as exc:
-                step = self.again(call.attempt, began, clock(), exc, last, call.fn, call.args, call.kwargs)
-                if step is None:
-                    raise
-                if isinstance(step, BaseException):
-                    raise step
-                last = exc
-            else:
-                if call.attempt > 1:
-                    self.recovered(call.attempt)
-                return result
-            await asyncio.sleep(step)
-            call.attempt += 1
-
-
-class _CallMeter:
-    """How the calls of one pipeline ended, and how long the successful ones took."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.histogram = Histogram()
-        self.failures = 0
-        self.neutral = 0
-
-    def ended(self, exc: BaseException) -> None:
-        if self.site.verdict(exc).outcome is Outcome.FAILURE:
-            self.failures += 1
-        else:
-            self.neutral += 1
-
-    def samples(self) -> Iterator[Sample]:
-        labels = (self.site.name, self.site.operation)
-        value = self.histogram.value()
-        yield Sample("resilience_call_duration_seconds", labels, value)
-        yield Sample("resilience_calls_total", (*labels, "success"), sum(value.counts))
-        yield Sample("resilience_calls_total", (*labels, "failure"), self.failures)
-        yield Sample("resilience_calls_total", (*labels, "neutral"), self.neutral)
-
 
 _live: weakref.WeakSet[Pipeline] = weakref.WeakSet()
 
@@ -300,13 +64,14 @@ class Pipeline:
         self.name = name
         self.policies = policies
         self.site = Site(name, operation or name, classifier or classify, is_failure)
-        self._meter = _CallMeter(self.site)
+        self._meter = CallMeter(self.site)
         self._bound = [self._bind(policy) for policy in policies]
         self.apply(config.current())
-        self.call = self._frame("call", sync=False)  # type: ignore[method-assign]
+        self._linker = Linker(self.site, self._bound, self._meter)
+        self.call = self._linker.frame("call", sync=False)  # type: ignore[method-assign]
         _live.add(self)
 
-    def _bind(self, policy: Policy) -> Guard | Repeat | Policy:
+    def _bind(self, policy: Policy) -> Bound:
         bound = policy.bind(self.site)
         if isinstance(bound, Repeat):
             self.site.inside_retry = True
@@ -334,7 +99,7 @@ class Pipeline:
     def _sync_call(self) -> Callable[..., Any]:
         frame: Callable[..., Any] | None = self.__dict__.get("_sync_frame")
         if frame is None:
-            frame = self.__dict__["_sync_frame"] = self._frame("call", sync=True)
+            frame = self.__dict__["_sync_frame"] = self._linker.frame("call", sync=True)
         return frame
 
     def stream(
@@ -345,19 +110,15 @@ class Pipeline:
 
         return stream(self, fn, args, kwargs)
 
-    @overload
-    def __call__(self, fn: F) -> F: ...
-    @overload
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]: ...
-    def __call__(self, fn: Callable[..., Any]) -> Callable[..., Any]:
+    def __call__(self, fn: F) -> F:
         """Decorate ``fn``: an ``async def``, an async generator, or a ``def``."""
         if self.site.operation == self.name:
             self.site.operation = _functions.qualified_name(fn)
-        return _functions.wrap(fn, self)
+        return cast(F, _functions.wrap(fn, self))
 
     def frame_for(self, fn: Callable[..., Any], *, sync: bool) -> Callable[..., Any]:
         """A function that takes ``fn``'s arguments and runs it through the policies."""
-        return self._frame("bound", sync=sync, fn=fn)
+        return self._linker.frame("bound", sync=sync, fn=fn)
 
     def apply(self, settings: config.Settings) -> None:
         """Take over changed settings; state and calls in flight stay as they are."""
@@ -378,7 +139,7 @@ class Pipeline:
                 yield meter
 
     @property
-    def bound(self) -> tuple[Guard | Repeat | Policy, ...]:
+    def bound(self) -> tuple[Bound, ...]:
         """The policies at work here, outermost first."""
         return tuple(self._bound)
 
@@ -398,105 +159,12 @@ class Pipeline:
 
     def source(self) -> str:
         """The source of the compiled frame, for the curious and the debugger."""
-        return _fuse.write(self._shape(_segments(self._bound)[0][0], "call", last=True, sync=False))
+        segments = segments_of(self._bound)
+        last = segments[0][1] is None
+        return _fuse.write(self._linker.shape(segments[0][0], "call", last=last, sync=False))
 
     def __repr__(self) -> str:
         return f"Pipeline({', '.join([repr(self.name), *map(repr, self.policies)])})"
-
-    # Linking: neighbouring guards and the retry loop become one frame; other policies get `run(call, proceed)`.
-
-    def _frame(self, face: _fuse.Face, *, sync: bool, fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
-        segments = _segments(self._bound)
-        proceed: Callable[..., Any] | None = None
-        for index in range(len(segments) - 1, -1, -1):
-            nodes, around = segments[index]
-            if around is not None:
-                proceed = _link(around, proceed, sync=sync)
-            proceed = self._fused(nodes, face if index == 0 else "step", proceed, sync=sync, fn=fn)
-        assert proceed is not None
-        return proceed
-
-    def _shape(self, nodes: list[Guard | Repeat], face: _fuse.Face, *, last: bool, sync: bool) -> _fuse.Shape:
-        kinds = tuple[_fuse.Node, ...](
-            "repeat" if isinstance(node, Repeat) else "waiting" if node.waits else "guard" for node in nodes
-        )
-        keyed = any(isinstance(node, Repeat) and node.keyed for node in nodes)
-        judged = self.site.judge_result is not None
-        return _fuse.Shape(kinds, face, last=last, sync=sync, judged=judged, keyed=keyed)
-
-    def _fused(
-        self,
-        nodes: list[Guard | Repeat],
-        face: _fuse.Face,
-        proceed: Callable[..., Any] | None,
-        *,
-        sync: bool,
-        fn: Callable[..., Any] | None,
-    ) -> Callable[..., Any]:
-        names: dict[str, Any] = {
-            **_COMMON,
-            "bounds": self._meter.histogram.bounds,
-            "counts": self._meter.histogram.counts,
-            "ended": self._meter.ended,
-            "fn": fn,
-            "histogram": self._meter.histogram,
-            "judge_result": self.site.judge_result,
-            "proceed": proceed,
-            "site": self.site,
-            "sleep": time.sleep if sync else asyncio.sleep,
-            "time": time.monotonic,
-        }
-        for index, node in enumerate(nodes):
-            names.update(_methods_of(node, index, sync=sync))
-        exec(_fuse.compiled(self._shape(nodes, face, last=proceed is None, sync=sync)), names)
-        return cast(Callable[..., Any], names["frame"])
-
-
-_COMMON: Final[dict[str, Any]] = {
-    "__name__": __name__,
-    "BadResult": BadResult,
-    "Call": Call,
-    "WAIT": WAIT,
-    "bisect_left": bisect.bisect_left,
-    "get_running_loop": asyncio.get_running_loop,
-    "refuse_awaitable": _functions.refuse_awaitable,
-}
-
-
-def _methods_of(node: Guard | Repeat, index: int, *, sync: bool) -> dict[str, Any]:
-    if isinstance(node, Repeat):
-        return {
-            "again": node.again,
-            "first_attempt": node.first_attempt,
-            "recovered": node.recovered,
-            "with_key": node.with_key,
-        }
-    return {
-        f"enter{index}": node.enter,
-        f"failed{index}": node.failed,
-        f"succeeded{index}": node.succeeded,
-        f"wait{index}": node.wait_sync if sync else node.wait,
-    }
-
-
-def _segments(bound: list[Guard | Repeat | Policy]) -> list[tuple[list[Guard | Repeat], Policy | None]]:
-    """Cut the chain after each policy that runs in the general form: (guards to fuse, the policy that follows)."""
-    segments: list[tuple[list[Guard | Repeat], Policy | None]] = []
-    nodes: list[Guard | Repeat] = []
-    for item in bound:
-        if isinstance(item, Policy):
-            segments.append((nodes, item))
-            nodes = []
-        else:
-            nodes.append(item)
-    segments.append((nodes, None))
-    return segments
-
-
-def _link(policy: Policy, proceed: Callable[..., Any] | None, *, sync: bool) -> Callable[[Call], Any]:
-    assert proceed is not None
-    run: Callable[..., Any] = policy.run_sync if sync else policy.run
-    return lambda call: run(call, proceed)
 
 
 def check_order(name: str, policies: tuple[Policy, ...]) -> None:

@@ -17,7 +17,8 @@ from .bulkhead import Bulkhead
 from .circuit_breaker import CircuitBreaker
 from .fallback import Fallback
 from .outcome import Classifier
-from .pipeline import Pipeline, Policy
+from .pipeline import Pipeline
+from .policy import Policy
 from .retry import Kind, Retry
 from .timeout import Timeout
 

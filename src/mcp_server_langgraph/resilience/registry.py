@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from . import _stack, config, events
 from .circuit_breaker import CircuitBreaker
+from .errors import SettingsError
 from .metrics import Meter, Metric, collect
 from .pipeline import Pipeline, forget_pipelines, live_pipelines
 
@@ -25,12 +26,9 @@ def pipelines() -> list[Pipeline]:
 
 def breakers() -> dict[str, CircuitBreaker]:
     """Every breaker by name: those of decorators and those that stand in a pipeline."""
-    found = {policy.label: policy for pipeline in pipelines() for policy in pipeline.policies if _is_breaker(policy)}
-    return {**found, **_stack.named_breakers()}  # type: ignore[dict-item]
-
-
-def _is_breaker(policy: object) -> bool:
-    return isinstance(policy, CircuitBreaker)
+    standing = [policy for pipeline in pipelines() for policy in pipeline.policies]
+    found = {policy.label: policy for policy in standing if isinstance(policy, CircuitBreaker)}
+    return {**found, **_stack.named_breakers()}
 
 
 def add_meter(meter: Meter) -> None:
@@ -58,7 +56,7 @@ def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
     """
     try:
         settings = config.Settings.from_env(environ)
-    except config.SettingsError as exc:
+    except SettingsError as exc:
         events.emit("warning", "settings", problem="reload refused", details=str(exc))
         raise
     config.install(settings)

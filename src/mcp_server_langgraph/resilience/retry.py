@@ -25,7 +25,7 @@ from .deadline import current_deadline
 from .errors import ConfigurationError, Rejected, RetriesExhausted
 from .metrics import Sample
 from .outcome import Verdict
-from .pipeline import BadResult, Policy, Repeat, Site
+from .policy import BadResult, Policy, Repeat, Site
 
 __all__ = ["Kind", "Retry", "retry_with_backoff"]
 
@@ -128,14 +128,14 @@ class Retry(Policy):
 
 
 class _RetryLoop(Repeat):
+    counts: _RetryMeter
+
     def __init__(self, policy: Retry, site: Site) -> None:
         self.policy = policy
         self.site = site
         self.keyed = policy.operation is Kind.IDEMPOTENT_WRITE and policy.idempotency_key is not None
-        self.meter = self.counts = _RetryMeter(site)
-
-    def first_attempt(self) -> None:
-        self.counts.first += 1
+        self.counts = _RetryMeter(site)
+        self.meter = self.counts
 
     def recovered(self, attempt: int) -> None:
         self.counts.recovered += 1

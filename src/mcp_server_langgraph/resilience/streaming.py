@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .deadline import current_deadline
 from .errors import DeadlineExceeded, StreamInterrupted, TimedOut
 from .outcome import Outcome
-from .pipeline import WAIT, Call, Guard, Policy, Repeat, Site
+from .policy import WAIT, Call, Guard, Policy, Repeat, Site
 from .timeout import AttemptGuard, TimeGuard, timeout
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ async def _until_first(attempt: _Attempt, repeat: Repeat | None, call: Call) -> 
     last: Exception | None = None
     if repeat.keyed:
         call.kwargs = repeat.with_key(call.kwargs)
-    repeat.first_attempt()
+    repeat.counts.first += 1
     while True:
         try:
             item = await attempt.first()

@@ -24,7 +24,7 @@ from .deadline import INHERITED, Deadline, current_deadline
 from .errors import ConfigurationError, DeadlineExceeded, TimedOut
 from .metrics import Histogram, Sample
 from .outcome import DOWN, NEUTRAL, Verdict
-from .pipeline import Guard, Policy, Site
+from .policy import Guard, Policy, Site
 
 __all__ = ["Timeout", "timeout", "with_timeout"]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, Kind, Pipeline, Policy, Retry, Timeout
 from mcp_server_langgraph.resilience.metrics import HistogramValue
-from mcp_server_langgraph.resilience.pipeline import BadResult, Call
+from mcp_server_langgraph.resilience.policy import BadResult, Call
 from mcp_server_langgraph.resilience.testing import run
 
 Step = tuple[str, float]

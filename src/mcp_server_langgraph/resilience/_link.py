@@ -1,0 +1,148 @@
+"""Links the policies of a pipeline: neighbouring guards and the retry loop become one compiled frame, other policies are
+given ``proceed``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import bisect
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final, cast
+
+from . import _functions, _fuse
+from .metrics import Histogram, Sample
+from .outcome import Outcome
+from .policy import WAIT, BadResult, Call, Guard, Policy, Repeat, Site
+
+Bound = Guard | Repeat | Policy
+
+
+class CallMeter:
+    """How the calls of one pipeline ended, and how long the successful ones took."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.histogram = Histogram()
+        self.failures = 0
+        self.neutral = 0
+
+    def ended(self, exc: BaseException) -> None:
+        """Count a call that raised."""
+        if self.site.verdict(exc).outcome is Outcome.FAILURE:
+            self.failures += 1
+        else:
+            self.neutral += 1
+
+    def samples(self) -> Iterator[Sample]:
+        """The numbers as they are now."""
+        labels = (self.site.name, self.site.operation)
+        value = self.histogram.value()
+        yield Sample("resilience_call_duration_seconds", labels, value)
+        yield Sample("resilience_calls_total", (*labels, "success"), sum(value.counts))
+        yield Sample("resilience_calls_total", (*labels, "failure"), self.failures)
+        yield Sample("resilience_calls_total", (*labels, "neutral"), self.neutral)
+
+
+class Linker:
+    """Makes the frames of one pipeline."""
+
+    def __init__(self, site: Site, bound: list[Bound], meter: CallMeter) -> None:
+        self.site = site
+        self.bound = bound
+        self.meter = meter
+
+    def frame(self, face: _fuse.Face, *, sync: bool, fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
+        """The function that runs calls through all policies."""
+        segments = segments_of(self.bound)
+        proceed: Callable[..., Any] | None = None
+        for index in range(len(segments) - 1, -1, -1):
+            nodes, around = segments[index]
+            if around is not None:
+                proceed = _link(around, proceed, sync=sync)
+            shape = self.shape(nodes, face if index == 0 else "step", last=proceed is None, sync=sync)
+            proceed = self._compile(shape, nodes, proceed, fn)
+        assert proceed is not None
+        return proceed
+
+    def shape(self, nodes: list[Guard | Repeat], face: _fuse.Face, *, last: bool, sync: bool) -> _fuse.Shape:
+        """What the source of a frame depends on."""
+        kinds = tuple[_fuse.Node, ...](
+            "repeat" if isinstance(node, Repeat) else "waiting" if node.waits else "guard" for node in nodes
+        )
+        keyed = any(isinstance(node, Repeat) and node.keyed for node in nodes)
+        judged = self.site.judge_result is not None
+        return _fuse.Shape(kinds, face, last=last, sync=sync, judged=judged, keyed=keyed)
+
+    def _compile(
+        self,
+        shape: _fuse.Shape,
+        nodes: list[Guard | Repeat],
+        proceed: Callable[..., Any] | None,
+        fn: Callable[..., Any] | None,
+    ) -> Callable[..., Any]:
+        histogram = self.meter.histogram
+        names: dict[str, Any] = {
+            **_COMMON,
+            "bounds": histogram.bounds,
+            "counts": histogram.counts,
+            "ended": self.meter.ended,
+            "fn": fn,
+            "histogram": histogram,
+            "judge_result": self.site.judge_result,
+            "proceed": proceed,
+            "site": self.site,
+            "sleep": time.sleep if shape.sync else asyncio.sleep,
+        }
+        for index, node in enumerate(nodes):
+            names.update(_methods_of(node, index, sync=shape.sync))
+        exec(_fuse.compiled(shape), names)
+        return cast(Callable[..., Any], names["frame"])
+
+
+_COMMON: Final[dict[str, Any]] = {
+    "__name__": __name__,
+    "BadResult": BadResult,
+    "Call": Call,
+    "WAIT": WAIT,
+    "bisect_left": bisect.bisect_left,
+    "get_running_loop": asyncio.get_running_loop,
+    "monotonic": time.monotonic,
+    "refuse_awaitable": _functions.refuse_awaitable,
+}
+
+
+def _methods_of(node: Guard | Repeat, index: int, *, sync: bool) -> dict[str, Any]:
+    if isinstance(node, Repeat):
+        return {
+            "again": node.again,
+            "attempts": node.counts,
+            "recovered": node.recovered,
+            "with_key": node.with_key,
+        }
+    return {
+        f"enter{index}": node.enter,
+        f"failed{index}": node.failed,
+        f"succeeded{index}": node.succeeded,
+        f"wait{index}": node.wait_sync if sync else node.wait,
+    }
+
+
+def segments_of(bound: list[Guard | Repeat | Policy]) -> list[tuple[list[Guard | Repeat], Policy | None]]:
+    """Cut the chain after each policy that runs in the general form: (guards to fuse, the policy that follows)."""
+    segments: list[tuple[list[Guard | Repeat], Policy | None]] = []
+    nodes: list[Guard | Repeat] = []
+    for item in bound:
+        if isinstance(item, Policy):
+            segments.append((nodes, item))
+            nodes = []
+        else:
+            nodes.append(item)
+    segments.append((nodes, None))
+    return segments
+
+
+def _link(policy: Policy, proceed: Callable[..., Any] | None, *, sync: bool) -> Callable[[Call], Any]:
+    assert proceed is not None
+    run: Callable[..., Any] = policy.run_sync if sync else policy.run
+    return lambda call: run(call, proceed)

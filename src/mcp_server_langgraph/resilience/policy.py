@@ -1,0 +1,240 @@
+"""What a policy is: told what comes next, and knowing no neighbour.
+
+``run(call, proceed)`` is the general form. Most policies are simpler: they act before and after a call and never in
+between. Such a `Guard` has ``enter``, ``succeeded`` and ``failed``, all plain functions, which a pipeline compiles into
+one frame with those of its neighbours (`_fuse`). One policy object, a breaker for example, may stand in many
+pipelines: `Policy.bind` gives each its own guard.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from . import config
+from .deadline import INHERITED
+from .metrics import Meter
+from .outcome import NEUTRAL, Classifier, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from .timeout import TotalGuard
+
+__all__ = ["WAIT", "BadResult", "Call", "Guard", "Policy", "Proceed", "ProceedStream", "ProceedSync", "Repeat", "Site"]
+
+Proceed = Callable[["Call"], Awaitable[Any]]
+ProceedSync = Callable[["Call"], Any]
+ProceedStream = Callable[["Call"], AsyncGenerator[Any, Any]]
+
+# Given back by `Guard.enter` where the call has to wait for its place.
+WAIT: Final = object()
+
+
+class BadResult(Exception):
+    """A result that was judged a failure, on its way through the policies. Never leaves the pipeline."""
+
+    def __init__(self, result: object) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Call:
+    """One call on its way through a pipeline. ``attempt`` counts from 1."""
+
+    __slots__ = ("args", "attempt", "fn", "kwargs", "site")
+
+    def __init__(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site, attempt: int = 1
+    ) -> None:
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+        self.site = site
+        self.attempt = attempt
+
+
+class Site:
+    """Where policies work: what all of one pipeline's guards have in common.
+
+    ``name`` is the pipeline's name and the metrics' ``service`` label, ``operation`` the function guarded.
+    ``bypassed`` is True while the switch is off: calls then go straight to the function.
+    """
+
+    def __init__(self, name: str, operation: str, classifier: Classifier, judge: Callable[[Any], bool] | None) -> None:
+        self.name = name
+        self.operation = operation
+        self.classifier = classifier
+        self.judge_result = judge
+        self.bypassed = False
+        self.clock: tuple[asyncio.AbstractEventLoop | None, Callable[[], float]] = (None, time.monotonic)
+        self.total: TotalGuard | None = None
+        self.inside_retry = False
+
+    def adopt_loop(self) -> Callable[[], float]:
+        """The clock of the running loop, remembered with it. The usual loop's is ``time.monotonic`` behind a method."""
+        loop = asyncio.get_running_loop()
+        usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
+        clock = time.monotonic if usual else loop.time
+        self.clock = (loop, clock)
+        return clock
+
+    def verdict(self, exc: BaseException) -> Verdict:
+        """What ``exc`` means here. A cancellation is a failure where it is this pipeline's own total timeout that cut
+        the call in mid-flight, and neutral otherwise.
+        """
+        if isinstance(exc, BadResult):
+            return Verdict(Outcome.FAILURE, retryable=True)
+        if isinstance(exc, Exception):
+            return self.classifier(exc)
+        if self.total is not None and isinstance(exc, asyncio.CancelledError):
+            return self.total.verdict(INHERITED.get())
+        return NEUTRAL
+
+
+class Policy:
+    """One capability. Subclasses either bind to a `Guard` or implement ``run`` (and ``run_sync``, ``stream``)."""
+
+    kind: ClassVar[str] = "policy"
+    name: str | None = None
+
+    def bind(self, site: Site) -> Guard | Repeat | Policy:
+        """What does the work at that site. The default is the policy itself, through ``run``."""
+        return self
+
+    def apply(self, settings: config.Settings, service: str) -> None:
+        """Take over changed settings, keeping state and calls in flight."""
+
+    async def run(self, call: Call, proceed: Proceed) -> Any:
+        """Carry the call out; ``await proceed(call)`` is what comes next."""
+        return await proceed(call)
+
+    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
+        """The same for a plain function."""
+        raise TypeError(f"{self.kind} cannot guard a plain def; make it async def")
+
+    async def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
+        """The same around an async generator."""
+        async for item in proceed(call):
+            yield item
+
+    def settings(self) -> Mapping[str, Any]:
+        """The settings in force, for ``describe`` and ``repr``."""
+        return {}
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{key}={value!r}" for key, value in self.settings().items())
+        return f"{type(self).__name__}({inside})"
+
+
+class Guard:
+    """A policy at a site that acts before and after, never in between."""
+
+    waits: ClassVar[bool] = False
+    meter: Meter | None = None
+
+    def enter(self, now: float) -> Any:
+        """Let the call in and give a token for its end, or `WAIT`; raise `Rejected` where it may not begin."""
+
+    async def wait(self) -> Any:
+        """Wait for a place after `WAIT`; gives the token."""
+
+    def wait_sync(self) -> Any:
+        """The same, blocking the thread."""
+
+    def succeeded(self, token: Any, now: float) -> None:
+        """The call that was let in with ``token`` gave a result."""
+
+    def failed(self, token: Any, now: float, exc: BaseException) -> BaseException | None:
+        """It raised. Gives what to raise from it instead; None for ``exc`` itself."""
+
+    async def run(self, call: Call, proceed: Proceed) -> Any:
+        """What the fused frame does for this guard, spelled out (the general form, and the reference in the tests)."""
+        clock = asyncio.get_running_loop().time
+        token = self.enter(clock())
+        if token is WAIT:
+            token = await self.wait()
+        try:
+            result = await proceed(call)
+        except BaseException as exc:
+            raised = self.failed(token, clock(), exc)
+            if raised is None:
+                raise
+            raise raised from exc
+        self.succeeded(token, clock())
+        return result
+
+    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
+        """The same for a plain function."""
+        token = self.enter(time.monotonic())
+        if token is WAIT:
+            token = self.wait_sync()
+        try:
+            result = proceed(call)
+        except BaseException as exc:
+            raised = self.failed(token, time.monotonic(), exc)
+            if raised is None:
+                raise
+            raise raised from exc
+        self.succeeded(token, time.monotonic())
+        return result
+
+
+class Attempts(Protocol):
+    """Where the retry loop counts; the frame itself counts first attempts."""
+
+    first: int
+
+
+class Repeat:
+    """The retry loop at a site."""
+
+    meter: Meter | None = None
+    keyed: bool = False
+
+    counts: Attempts
+
+    def again(
+        self,
+        attempt: int,
+        began: float,
+        now: float,
+        exc: Exception,
+        last: Exception | None,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> float | BaseException | None:
+        """What follows a failed attempt: seconds to wait, an exception to raise instead, or None to raise ``exc``."""
+
+    def recovered(self, attempt: int) -> None:
+        """A later attempt succeeded."""
+
+    def with_key(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments, with an idempotency key that all attempts share."""
+        return kwargs
+
+    async def run(self, call: Call, proceed: Proceed) -> Any:
+        """What the fused frame does for the loop, spelled out."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        last: Exception | None = None
+        if self.keyed:
+            call.kwargs = self.with_key(call.kwargs)
+        self.counts.first += 1
+        while True:
+            try:
+                result = await proceed(call)
+            except Exception as exc:
+                step = self.again(call.attempt, began, clock(), exc, last, call.fn, call.args, call.kwargs)
+                if step is None:
+                    raise
+                if isinstance(step, BaseException):
+                    raise step  # noqa: B904 (what it came from, if anything, it carries already)
+                last = exc
+            else:
+                if call.attempt > 1:
+                    self.recovered(call.attempt)
+                return result
+            await asyncio.sleep(step)
+            call.attempt += 1
