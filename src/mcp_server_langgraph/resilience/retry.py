@@ -14,7 +14,6 @@ from __future__ import annotations
 import enum
 import inspect
 import random
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -141,9 +140,11 @@ class _RetryLoop(Repeat):
         self.counts.recovered += 1
 
     def with_key(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        from uuid import uuid4  # costs 3 ms at import, and few operations carry keys
+
         name = self.policy.idempotency_key
         assert name is not None
-        return kwargs if kwargs.get(name) is not None else {**kwargs, name: str(uuid.uuid4())}
+        return kwargs if kwargs.get(name) is not None else {**kwargs, name: str(uuid4())}
 
     def again(
         self,
