@@ -142,6 +142,7 @@ async def test_row_8_the_bulkheads_numbers_are_exact_while_its_limit_changes() -
     await asyncio.sleep(0.1)
     assert (inside, bulkhead.snapshot().queued) == (4, 1)
     bulkhead.resize(1)
+    assert (bulkhead.snapshot().limit, bulkhead.snapshot().active) == (1, 4)
     gate.set()
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(isinstance(result, BulkheadFull) for result in results) == 2
