@@ -151,7 +151,9 @@ async def test_row_8_the_bulkheads_numbers_are_exact_while_its_limit_changes() -
 
 
 async def test_row_9_every_switch_changes_behaviour() -> None:
-    pipeline = Pipeline("up", Fallback(Value("instead")), Retry(3, multiplier=0), CircuitBreaker("up", fail_max=3))
+    pipeline = Pipeline(
+        "up", Fallback(Value("instead")), Retry(3, multiplier=0), CircuitBreaker("up", fail_max=3)
+    )
     upstream = Upstream(ConnectionError())
     assert await pipeline.call(upstream) == "instead"
     assert upstream.reached == 3
@@ -195,8 +197,15 @@ def test_row_15_the_layer_imports_nothing_outside_the_standard_library() -> None
 
 
 async def test_row_21_a_fallback_never_answers_for_a_bug_a_refusal_or_a_cancellation() -> None:
-    pipeline = Pipeline("permissions", Fallback(Value(True)), Retry(3, multiplier=0), CircuitBreaker("permissions"))
-    for mistake in (TypeError("a bug in the check"), HTTPError(403), HTTPError(400), asyncio.CancelledError()):
+    pipeline = Pipeline(
+        "permissions", Fallback(Value(True)), Retry(3, multiplier=0), CircuitBreaker("permissions")
+    )
+    for mistake in (
+        TypeError("a bug in the check"),
+        HTTPError(403),
+        HTTPError(400),
+        asyncio.CancelledError(),
+    ):
         with pytest.raises(type(mistake)):
             await pipeline.call(Upstream(mistake))
     assert await pipeline.call(Upstream(ConnectionError())) is True

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import itertools
 import linecache
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from types import CodeType
 from typing import Final, Literal, NamedTuple
@@ -52,7 +52,7 @@ class _Writer:
         self.lines.append("    " * self._depth + text)
 
     @contextmanager
-    def block(self, opening: str) -> Iterator[None]:
+    def block(self, opening: str) -> Generator[None]:
         self(opening)
         self._depth += 1
         yield

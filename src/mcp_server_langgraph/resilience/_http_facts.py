@@ -79,14 +79,17 @@ def _until_date(text: str, wall_now: float) -> float | None:
 
 
 def _google_delay(source: object) -> float | None:
-    details = _read(source, "details")
-    error = details.get("error", details) if isinstance(details, Mapping) else None
-    entries = error.get("details") if isinstance(error, Mapping) else None
-    for entry in entries if isinstance(entries, list) else ():
-        delay = entry.get("retryDelay") if isinstance(entry, Mapping) else None
+    details = _item(_read(source, "details"), "error")
+    entries = _item(details, "details")
+    for entry in entries if isinstance(entries, list) else ():  # pyright: ignore[reportUnknownVariableType]
+        delay = _item(entry, "retryDelay")
         if isinstance(delay, str) and delay.endswith("s"):
             return _seconds(delay[:-1], 1.0, 0.0)
     return None
+
+
+def _item(holder: Any, name: str) -> Any:
+    return holder.get(name) if hasattr(holder, "get") else None
 
 
 def _bounded(seconds: float) -> float | None:

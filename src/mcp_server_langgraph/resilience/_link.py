@@ -1,5 +1,5 @@
-"""Links the policies of a pipeline: neighbouring guards and the retry loop become one compiled frame, other policies are
-given ``proceed``.
+"""Links the policies of a pipeline: neighbouring guards and the retry loop become one compiled frame, other
+policies are given ``proceed``.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ class Linker:
         self.bound = bound
         self.meter = meter
 
-    def frame(self, face: _fuse.Face, *, sync: bool, fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    def frame(
+        self, face: _fuse.Face, *, sync: bool, fn: Callable[..., Any] | None = None
+    ) -> Callable[..., Any]:
         """The function that runs calls through all policies."""
         segments = segments_of(self.bound)
         proceed: Callable[..., Any] | None = None
@@ -116,7 +118,7 @@ def _methods_of(node: Guard | Repeat, index: int, *, sync: bool) -> dict[str, An
     if isinstance(node, Repeat):
         return {
             "again": node.again,
-            "attempts": node.counts,
+            "attempts": node.attempts,
             "recovered": node.recovered,
             "with_key": node.with_key,
         }

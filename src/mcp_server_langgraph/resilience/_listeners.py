@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
+from ._breaker import State
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -49,9 +50,24 @@ class BreakerView:
         return _SPELLING.get(self._breaker.state, self._breaker.state)
 
     @property
+    def state(self) -> NamedState:
+        """The state as an object, as pybreaker's property gives it."""
+        return NamedState(self.current_state)
+
+    @property
     def fail_counter(self) -> int:
         """Failures in a row."""
         return self._breaker.machine.failures
+
+    @property
+    def success_counter(self) -> int:
+        """Good probes of this half-open period."""
+        return self._breaker.machine.successes if self._breaker.machine.state is State.HALF_OPEN else 0
+
+    @property
+    def success_threshold(self) -> int:
+        """Good probes that close it."""
+        return self._breaker.machine.success_threshold
 
     @property
     def fail_max(self) -> int:
@@ -69,14 +85,14 @@ class Listeners:
 
     def __init__(self, breaker: CircuitBreaker, given: tuple[Any, ...]) -> None:
         self._view = BreakerView(breaker)
-        self._given = given
+        self.given = given
         self._all: tuple[Any, ...] = ()
         self.configured(())
 
     def configured(self, from_settings: tuple[Any, ...]) -> None:
         """Replace those that came from the settings."""
         self._all = tuple(
-            listener for listener in (*self._given, *from_settings) if not getattr(listener, "native", False)
+            listener for listener in (*self.given, *from_settings) if not getattr(listener, "native", False)
         )
         self.active = bool(self._all)
         self.want_calls = any(_overrides(listener, "before_call") for listener in self._all)
@@ -111,7 +127,7 @@ class Listeners:
 
 def _overrides(listener: Any, method: str) -> bool:
     """Whether a listener does something there; pybreaker's base class has an empty method."""
-    own = getattr(type(listener), method, None) or getattr(listener, method, None)
+    own = getattr(listener.__class__, method, None) or getattr(listener, method, None)
     module = getattr(own, "__module__", "")
     return own is not None and module.partition(".")[0] != "pybreaker"
 

@@ -96,5 +96,5 @@ def forget() -> None:
 
 def caller() -> str:
     """Where the decorator was written: file and line."""
-    frame = sys._getframe(2)
+    frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

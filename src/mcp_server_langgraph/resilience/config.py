@@ -62,7 +62,16 @@ def _nonnegative(text: str) -> float:
 
 
 def _switch(text: str) -> bool:
-    known = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
     return known[text.strip().lower()]
 
 
@@ -101,25 +110,60 @@ DEFAULTS: Final[dict[str, Variable]] = {
         ),
         Variable(
             *("CIRCUIT_BREAKER_LISTENERS", (), _listeners),
-            *(_PATHS.format("pybreaker-style listeners"), "Added to every breaker; the metrics listener is built in."),
+            *(
+                _PATHS.format("pybreaker-style listeners"),
+                "Added to every breaker; the metrics listener is built in.",
+            ),
         ),
         Variable("RETRY_STOP_AFTER_ATTEMPT", 3, _whole, _WHOLE, "Attempts in all, the first one too."),
-        Variable("RETRY_WAIT_EXPONENTIAL_MULTIPLIER", 1.0, _nonnegative, "a number of at least 0", "First wait, seconds."),
-        Variable("RETRY_WAIT_EXPONENTIAL_MAX", 10.0, _nonnegative, "a number of at least 0", "Longest wait, seconds."),
+        Variable(
+            "RETRY_WAIT_EXPONENTIAL_MULTIPLIER",
+            1.0,
+            _nonnegative,
+            "a number of at least 0",
+            "First wait, seconds.",
+        ),
+        Variable(
+            "RETRY_WAIT_EXPONENTIAL_MAX",
+            10.0,
+            _nonnegative,
+            "a number of at least 0",
+            "Longest wait, seconds.",
+        ),
         Variable("RETRY_RERAISE", True, _switch, _SWITCH, "Off: RetriesExhausted instead of the last error."),
         Variable("DEFAULT_TIMEOUT", 30.0, _positive, _SECONDS, "Total time of a call to any other service."),
         Variable("LLM_TIMEOUT", 60.0, _positive, _SECONDS, "Total time of a call to a model."),
         Variable("AUTH_TIMEOUT", 5.0, _positive, _SECONDS, "Total time of a call to OpenFGA or Keycloak."),
         Variable("DB_TIMEOUT", 10.0, _positive, _SECONDS, "Total time of a call to Redis or a database."),
-        Variable("HTTP_TIMEOUT", 15.0, _positive, _SECONDS, "Total time of a call to Prometheus or another HTTP service."),
-        Variable("ATTEMPT_TIMEOUT", None, _positive, _SECONDS, "Time of one attempt; unset: only the total binds."),
+        Variable(
+            "HTTP_TIMEOUT",
+            15.0,
+            _positive,
+            _SECONDS,
+            "Total time of a call to Prometheus or another HTTP service.",
+        ),
+        Variable(
+            "ATTEMPT_TIMEOUT", None, _positive, _SECONDS, "Time of one attempt; unset: only the total binds."
+        ),
         Variable("LLM_CONCURRENCY_LIMIT", 10, _whole, _WHOLE, "Calls to one model provider at once."),
         Variable("OPENFGA_CONCURRENCY_LIMIT", 50, _whole, _WHOLE, "Permission checks at once."),
         Variable("REDIS_CONCURRENCY_LIMIT", 100, _whole, _WHOLE, "Redis operations at once."),
         Variable("DB_CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Database operations at once."),
         Variable("CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Calls to any other service at once."),
-        Variable("BULKHEAD_MAX_QUEUE", None, _count, _COUNT, "Calls that may wait for a place; unset: as many as places."),
-        Variable("BULKHEAD_MAX_WAIT", None, _nonnegative, "a number of at least 0", "Longest wait for a place, seconds."),
+        Variable(
+            "BULKHEAD_MAX_QUEUE",
+            None,
+            _count,
+            _COUNT,
+            "Calls that may wait for a place; unset: as many as places.",
+        ),
+        Variable(
+            "BULKHEAD_MAX_WAIT",
+            None,
+            _nonnegative,
+            "a number of at least 0",
+            "Longest wait for a place, seconds.",
+        ),
     )
 }
 
@@ -206,7 +250,9 @@ class Settings:
     def timeout(self, service: str, explicit: float | None = None) -> float:
         """Seconds that a call to the service may take in all."""
         own = self.own(service, "TIMEOUT")
-        return float(own or self.choose(service, _TIMEOUTS.get(_family(service), "DEFAULT_TIMEOUT"), explicit))
+        return float(
+            own or self.choose(service, _TIMEOUTS.get(_family(service), "DEFAULT_TIMEOUT"), explicit)
+        )
 
     def attempt_timeout(self, service: str, explicit: float | None = None) -> float | None:
         """Seconds that one attempt may take; None where only the total binds."""
@@ -242,14 +288,16 @@ def _variable_of(name: str) -> Variable | None:
 def _longest_suffix(name: str, *, generic: bool = True) -> Variable | None:
     """The variable that a per-service name ends with. ``TIMEOUT`` alone is too common a word for unknown services."""
     for suffix in sorted(_PER_SERVICE, key=len, reverse=True):
-        if name.endswith("_" + suffix) and (generic or suffix not in {"TIMEOUT", "ATTEMPT_TIMEOUT", "CONCURRENCY_LIMIT"}):
+        if name.endswith("_" + suffix) and (
+            generic or suffix not in {"TIMEOUT", "ATTEMPT_TIMEOUT", "CONCURRENCY_LIMIT"}
+        ):
             return _PER_SERVICE[suffix]
     return None
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     if isinstance(value, type):
         return f"{value.__module__}.{value.__qualname__}".removeprefix("builtins.")
     return value if isinstance(value, (bool, int, float, str, type(None))) else type(value).__qualname__

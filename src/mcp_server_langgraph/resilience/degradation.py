@@ -9,7 +9,7 @@ Whoever wants to know opens a collector; fallbacks inside, child tasks included,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ _notes: Final[ContextVar[list[Degradation] | None]] = ContextVar("resilience_deg
 
 
 @contextmanager
-def collect_degradations() -> Iterator[list[Degradation]]:
+def collect_degradations() -> Generator[list[Degradation]]:
     """Collect what degrades inside the block. An inner collector hands its notes on to the one around it."""
     outer = _notes.get()
     notes: list[Degradation] = []

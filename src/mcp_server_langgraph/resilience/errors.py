@@ -144,7 +144,10 @@ class ConfigurationError(ResilienceError, ValueError):
 
 
 class SettingsError(ConfigurationError):
-    """The settings that are wrong, all of them. ``problems`` has one sentence each: variable, value, what is allowed."""
+    """The settings that are wrong, all of them.
+
+    ``problems`` has one sentence each: the variable, its value, what is allowed.
+    """
 
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__(tuple(problems))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 __all__ = ["Event", "Listener", "emit", "subscribe"]
@@ -19,12 +19,12 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 @dataclass(slots=True)
 class Event:
     """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, timeout, rejected, fallback,
-    fallback_failed, reload, warning. ``pipeline`` is the name of the pipeline or breaker, ``details`` depend on the kind.
+    fallback_failed, reload, warning. ``pipeline`` is the pipeline's or breaker's name, ``details`` depend on the kind.
     """
 
     kind: str
     pipeline: str
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any]
 
 
 Listener = Callable[[Event], None]
@@ -61,7 +61,14 @@ def emit(kind: str, pipeline: str, /, **details: Any) -> None:
     level = _LEVELS[kind]
     if logger.isEnabledFor(level):
         text = " ".join(f"{name}={value}" for name, value in details.items())
-        logger.log(level, "%s %s %s", kind, pipeline, text, extra={"event": kind, "pipeline": pipeline, **_safe(details)})
+        logger.log(
+            level,
+            "%s %s %s",
+            kind,
+            pipeline,
+            text,
+            extra={"event": kind, "pipeline": pipeline, **_safe(details)},
+        )
     if _listeners:
         event = Event(kind, pipeline, details)
         for listener in _listeners:

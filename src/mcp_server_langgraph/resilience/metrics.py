@@ -43,25 +43,41 @@ class Family(NamedTuple):
 
 
 FAMILIES: Final[dict[str, Family]] = {
-    "circuit_breaker_state": Family("gauge", ("service", "state"), "1 for the state the breaker is in, 0 for others."),
-    "circuit_breaker_failures_total": Family("counter", ("service", "error_type"), "Failures counted by the breaker."),
+    "circuit_breaker_state": Family(
+        "gauge", ("service", "state"), "1 for the state the breaker is in, 0 for others."
+    ),
+    "circuit_breaker_failures_total": Family(
+        "counter", ("service", "error_type"), "Failures counted by the breaker."
+    ),
     "circuit_breaker_success_total": Family("counter", ("service",), "Successes counted by the breaker."),
-    "circuit_breaker_neutral_total": Family("counter", ("service",), "Calls that said nothing about the dependency."),
+    "circuit_breaker_neutral_total": Family(
+        "counter", ("service",), "Calls that said nothing about the dependency."
+    ),
     "circuit_breaker_rejected_total": Family("counter", ("service",), "Calls refused by the breaker."),
-    "circuit_breaker_transitions_total": Family("counter", ("service", "state"), "Times the breaker entered a state."),
-    "retry_attempts_total": Family("counter", ("service", "attempt_number"), "Attempts begun, the first one too."),
+    "circuit_breaker_transitions_total": Family(
+        "counter", ("service", "state"), "Times the breaker entered a state."
+    ),
+    "retry_attempts_total": Family(
+        "counter", ("service", "attempt_number"), "Attempts begun, the first one too."
+    ),
     "retry_exhausted_total": Family("counter", ("service",), "Calls that failed after their last attempt."),
     "retry_success_after_retry_total": Family("counter", ("service",), "Calls that a later attempt saved."),
     "timeout_violations_total": Family("counter", ("service", "operation"), "Calls cut by a timeout."),
-    "timeout_duration_seconds": Family("histogram", ("service", "operation"), "How long the cut calls had run."),
+    "timeout_duration_seconds": Family(
+        "histogram", ("service", "operation"), "How long the cut calls had run."
+    ),
     "bulkhead_rejections_total": Family("counter", ("service",), "Calls that got no place."),
     "bulkhead_queue_depth": Family("gauge", ("service",), "Calls waiting for a place now."),
     "bulkhead_active_operations": Family("gauge", ("service",), "Places taken now."),
     "bulkhead_limit": Family("gauge", ("service",), "Places there are."),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
-    "resilience_call_duration_seconds": Family("histogram", ("service", "operation"), "Time of successful calls."),
-    "resilience_calls_total": Family("counter", ("service", "operation", "outcome"), "Calls by how they ended."),
+    "resilience_call_duration_seconds": Family(
+        "histogram", ("service", "operation"), "Time of successful calls."
+    ),
+    "resilience_calls_total": Family(
+        "counter", ("service", "operation", "outcome"), "Calls by how they ended."
+    ),
 }
 
 
@@ -132,7 +148,8 @@ def _plus(left: float | HistogramValue, right: float | HistogramValue) -> float 
     if isinstance(left, HistogramValue) and isinstance(right, HistogramValue):
         counts = tuple(a + b for a, b in zip(left.counts, right.counts, strict=True))
         return HistogramValue(left.bounds, counts, left.sum + right.sum)
-    assert not isinstance(left, HistogramValue) and not isinstance(right, HistogramValue)
+    assert not isinstance(left, HistogramValue)
+    assert not isinstance(right, HistogramValue)
     return left + right
 
 
@@ -144,8 +161,9 @@ class _Named(Protocol):
 class CircuitBreakerMetricsListener:
     """The listener that the ADR names: counts what a breaker does under the ADR's metric names.
 
-    Our own breakers count natively, so on them it costs nothing and adds nothing. Given to a ``pybreaker.CircuitBreaker``
-    it makes that breaker's numbers appear beside ours (register it: ``registry.add_meter(listener)``).
+    Our own breakers count natively, so on them it costs nothing and adds nothing. Given to a
+    ``pybreaker.CircuitBreaker`` it makes that breaker's numbers appear beside ours (register it:
+    ``registry.add_meter(listener)``).
     """
 
     native = True

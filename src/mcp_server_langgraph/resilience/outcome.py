@@ -72,7 +72,13 @@ _BUGS: Final = (
     ValueError,
     Warning,
 )
-_LOCAL_FILES: Final = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
+_LOCAL_FILES: Final = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 _GARBAGE: Final = (UnicodeDecodeError, EOFError)
 
 _HTTPX: Final = frozenset({"NetworkError", "ProxyError", "RemoteProtocolError", "TimeoutException"})
@@ -100,6 +106,7 @@ _CALLERS: Final = {"redis": "ResponseError"}
 _TOO_MANY: Final = 429
 _REQUEST_TIMEOUT: Final = 408
 _NOT_IMPLEMENTED: Final = 501
+
 
 def classify(exc: BaseException) -> Verdict:
     """Say what ``exc`` means. Never raises.

@@ -145,8 +145,9 @@ class Pipeline:
 
     def snapshot(self) -> dict[str, Any]:
         """State of each policy that has one, by kind."""
-        states = {policy.kind: policy.snapshot() for policy in self.policies if hasattr(policy, "snapshot")}
-        return {"name": self.name, "bypassed": self.site.bypassed, **states}
+        states = {policy.kind: policy.snapshot() for policy in self.policies}
+        known = {kind: state for kind, state in states.items() if state is not None}
+        return {"name": self.name, "bypassed": self.site.bypassed, **known}
 
     def describe(self) -> dict[str, Any]:
         """The order and the settings, and the most that one call can cost: ``requests``, and ``seconds`` (None where
@@ -176,4 +177,6 @@ def check_order(name: str, policies: tuple[Policy, ...]) -> None:
         raise ConfigurationError(f"pipeline {name!r} holds the same policy object twice")
     if "fallback" in kinds[1:]:
         above = kinds[kinds.index("fallback", 1) - 1]
-        raise ConfigurationError(f"pipeline {name!r}: fallback inside {above}: its answers would count as successes there")
+        raise ConfigurationError(
+            f"pipeline {name!r}: fallback inside {above}: its answers would count as successes there"
+        )

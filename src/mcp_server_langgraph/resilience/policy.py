@@ -21,7 +21,18 @@ from .outcome import NEUTRAL, Classifier, Outcome, Verdict
 if TYPE_CHECKING:
     from .timeout import TotalGuard
 
-__all__ = ["WAIT", "BadResult", "Call", "Guard", "Policy", "Proceed", "ProceedStream", "ProceedSync", "Repeat", "Site"]
+__all__ = [
+    "WAIT",
+    "BadResult",
+    "Call",
+    "Guard",
+    "Policy",
+    "Proceed",
+    "ProceedStream",
+    "ProceedSync",
+    "Repeat",
+    "Site",
+]
 
 Proceed = Callable[["Call"], Awaitable[Any]]
 ProceedSync = Callable[["Call"], Any]
@@ -45,7 +56,12 @@ class Call:
     __slots__ = ("args", "attempt", "fn", "kwargs", "site")
 
     def __init__(
-        self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: Site, attempt: int = 1
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        site: Site,
+        attempt: int = 1,
     ) -> None:
         self.fn = fn
         self.args = args
@@ -61,7 +77,9 @@ class Site:
     ``bypassed`` is True while the switch is off: calls then go straight to the function.
     """
 
-    def __init__(self, name: str, operation: str, classifier: Classifier, judge: Callable[[Any], bool] | None) -> None:
+    def __init__(
+        self, name: str, operation: str, classifier: Classifier, judge: Callable[[Any], bool] | None
+    ) -> None:
         self.name = name
         self.operation = operation
         self.classifier = classifier
@@ -117,6 +135,10 @@ class Policy:
         """The same around an async generator."""
         async for item in proceed(call):
             yield item
+
+    def snapshot(self) -> object:
+        """The state as a value that no longer changes; None where there is none."""
+        return None
 
     def settings(self) -> Mapping[str, Any]:
         """The settings in force, for ``describe`` and ``repr``."""
@@ -192,7 +214,7 @@ class Repeat:
     meter: Meter | None = None
     keyed: bool = False
 
-    counts: Attempts
+    attempts: Attempts
 
     def again(
         self,
@@ -221,7 +243,7 @@ class Repeat:
         last: Exception | None = None
         if self.keyed:
             call.kwargs = self.with_key(call.kwargs)
-        self.counts.first += 1
+        self.attempts.first += 1
         while True:
             try:
                 result = await proceed(call)

@@ -65,12 +65,18 @@ def worst_case(policies: Sequence[Policy]) -> dict[str, float | int | None]:
     attempts = retry.max_attempts if retry is not None and retry.operation is not Kind.NON_IDEMPOTENT else 1
     outside, inside = _timeouts(policies, retry)
     queue = sum(policy.max_wait for policy in policies if isinstance(policy, Bulkhead))
-    waits = sum(exponential(n, retry.multiplier, retry.base, retry.wait_max) for n in range(1, attempts)) if retry else 0.0
+    waits = (
+        sum(exponential(n, retry.multiplier, retry.base, retry.wait_max) for n in range(1, attempts))
+        if retry
+        else 0.0
+    )
     seconds = min([*outside, queue + attempts * min(inside, default=math.inf) + waits])
     return {"requests": attempts, "seconds": None if math.isinf(seconds) else seconds}
 
 
 def _timeouts(policies: Sequence[Policy], retry: Retry | None) -> tuple[list[float], list[float]]:
     at = len(policies) if retry is None else list(policies).index(retry)
-    split = [(index < at, policy.seconds) for index, policy in enumerate(policies) if isinstance(policy, Timeout)]
+    split = [
+        (index < at, policy.seconds) for index, policy in enumerate(policies) if isinstance(policy, Timeout)
+    ]
     return [seconds for outer, seconds in split if outer], [seconds for outer, seconds in split if not outer]

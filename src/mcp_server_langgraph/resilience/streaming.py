@@ -122,7 +122,7 @@ async def _until_first(attempt: _Attempt, repeat: Repeat | None, call: Call) -> 
     last: Exception | None = None
     if repeat.keyed:
         call.kwargs = repeat.with_key(call.kwargs)
-    repeat.counts.first += 1
+    repeat.attempts.first += 1
     while True:
         try:
             item = await attempt.first()

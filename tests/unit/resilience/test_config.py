@@ -33,7 +33,9 @@ def test_every_variable_of_the_adr_has_its_default(name: str, value: object) -> 
     assert Settings().choose("anything", name) == value
 
 
-def test_a_services_own_variable_beats_the_argument_which_beats_the_global_one_which_beats_the_default() -> None:
+def test_a_services_own_variable_beats_the_argument_which_beats_the_global_one_which_beats_the_default() -> (
+    None
+):
     name = "CIRCUIT_BREAKER_FAIL_MAX"
     everything = Settings({f"OPENFGA_{name}": "7", name: "8"})
     assert everything.choose("openfga", name, 9) == 7
@@ -43,9 +45,9 @@ def test_a_services_own_variable_beats_the_argument_which_beats_the_global_one_w
 
 
 def test_a_name_of_several_parts_is_asked_from_its_longest_prefix() -> None:
-    assert prefixes("llm.anthropic.claude-4:x") == ("LLM_ANTHROPIC_CLAUDE_4_X_", "LLM_ANTHROPIC_CLAUDE_4_") + (
-        "LLM_ANTHROPIC_",
-        "LLM_",
+    assert prefixes("llm.anthropic.claude-4:x") == (
+        *("LLM_ANTHROPIC_CLAUDE_4_X_", "LLM_ANTHROPIC_CLAUDE_4_"),
+        *("LLM_ANTHROPIC_", "LLM_"),
     )
     both = Settings({"LLM_RETRY_STOP_AFTER_ATTEMPT": "2", "LLM_OPENAI_RETRY_STOP_AFTER_ATTEMPT": "4"})
     assert both.choose("llm.openai.gpt", "RETRY_STOP_AFTER_ATTEMPT") == 4
@@ -76,8 +78,13 @@ def test_one_service_of_a_kind_may_have_its_own_timeout_and_limit() -> None:
 
 
 def test_attempts_of_auth_and_sessions_are_short_by_default() -> None:
-    attempts = {name: Settings().attempt_timeout(name) for name in ("openfga", "keycloak", "redis", "llm", "prometheus")}
-    assert all(attempts[name] is not None and attempts[name] < 0.5 for name in ("openfga", "keycloak", "redis"))  # type: ignore[operator]
+    attempts = {
+        name: Settings().attempt_timeout(name)
+        for name in ("openfga", "keycloak", "redis", "llm", "prometheus")
+    }
+    assert all(
+        attempts[name] is not None and attempts[name] < 0.5 for name in ("openfga", "keycloak", "redis")
+    )  # type: ignore[operator]
     assert attempts["llm"] is None
     assert Settings({"REDIS_ATTEMPT_TIMEOUT": "0.3"}).attempt_timeout("redis") == 0.3
 
@@ -99,7 +106,9 @@ def test_everything_wrong_is_said_at_once_with_name_value_and_what_is_allowed() 
     assert len(problems) == 7
     for name, value in wrong.items():
         if name != "PATH":
-            assert any(name in problem and repr(value) in problem and "must be" in problem for problem in problems)
+            assert any(
+                name in problem and repr(value) in problem and "must be" in problem for problem in problems
+            )
 
 
 @pytest.mark.parametrize("text", ["false", "0", "off", "No"])

@@ -1,4 +1,4 @@
-"""The fused frame does what the policies' own ``run`` spells out: same results, same errors, same times, same counts."""
+"""The fused frame does what the policies' own ``run`` spells out: same results, errors, times and counts."""
 
 from __future__ import annotations
 

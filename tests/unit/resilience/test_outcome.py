@@ -63,7 +63,9 @@ def test_bugs_are_neutral(bug: Exception) -> None:
     assert classify(bug) == (Outcome.NEUTRAL, False, None, False)
 
 
-@pytest.mark.parametrize("stop", [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt(), SystemExit()])
+@pytest.mark.parametrize(
+    "stop", [asyncio.CancelledError(), GeneratorExit(), KeyboardInterrupt(), SystemExit()]
+)
 def test_cancellation_is_neutral(stop: BaseException) -> None:
     assert classify(stop) == (Outcome.NEUTRAL, False, None, False)
 
@@ -111,7 +113,10 @@ def test_what_nobody_knows_is_a_failure_but_not_unavailability() -> None:
 
 def test_the_status_is_found_whichever_library_carries_it() -> None:
     assert status_of(openai_error(503)) == 503
-    assert status_of(genai_errors.ServerError(503, {"error": {"code": 503, "message": "", "status": "X"}})) == 503
+    assert (
+        status_of(genai_errors.ServerError(503, {"error": {"code": 503, "message": "", "status": "X"}}))
+        == 503
+    )
     assert status_of(openfga_exceptions.ServiceException(status=502, reason="bad")) == 502
     assert status_of(httpx.HTTPStatusError("x", request=None, response=httpx.Response(500))) == 500  # type: ignore[arg-type]
     assert status_of(ValueError()) is None
@@ -139,7 +144,10 @@ def test_retry_after_is_read_in_every_form(headers: dict[str, str], seconds: flo
 
 def test_googles_retry_delay_is_read_from_the_body() -> None:
     body: dict[str, Any] = {
-        "error": {"code": 429, "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}]}
+        "error": {
+            "code": 429,
+            "details": [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "34s"}],
+        }
     }
     exc = genai_errors.ClientError(429, body)
     assert classify(exc).retry_after == 34.0

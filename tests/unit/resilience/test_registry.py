@@ -125,7 +125,9 @@ async def test_the_state_gauge_is_true_at_every_scrape() -> None:
     pipeline = Pipeline("svc", breaker)
 
     def states() -> dict[str, object]:
-        return {state: number("circuit_breaker_state", "svc", state) for state in ("closed", "open", "half_open")}
+        return {
+            state: number("circuit_breaker_state", "svc", state) for state in ("closed", "open", "half_open")
+        }
 
     assert states() == {"closed": 1, "open": 0, "half_open": 0}
     with pytest.raises(ConnectionError):

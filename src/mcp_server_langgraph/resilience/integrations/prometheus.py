@@ -40,7 +40,9 @@ def _family(metric: Metric) -> Families:
             assert isinstance(value, HistogramValue)
             histogram.add_metric(values, _buckets(value), value.sum)
         return histogram
-    family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(metric.name, text, labels=labels)
+    family = (CounterMetricFamily if kind == "counter" else GaugeMetricFamily)(
+        metric.name, text, labels=labels
+    )
     for values, value in metric.samples.items():
         assert not isinstance(value, HistogramValue)
         family.add_metric(values, value)
