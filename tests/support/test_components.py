@@ -1,0 +1,25 @@
+"""A missing program skips a test and says how to get it, or fails it where it is required."""
+
+import pytest
+
+from tests.support import components
+from tests.support.components import Component, require
+
+
+@pytest.fixture(autouse=True)
+def one_missing_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(components, "COMPONENTS", {"missing": Component(lambda: None, "apt-get install it")})
+
+
+@pytest.mark.parametrize("wanted", ["", "other", "other,another"])
+def test_a_missing_program_skips(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    monkeypatch.setenv("REQUIRE_COMPONENTS", wanted)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install it"):
+        require("missing")
+
+
+@pytest.mark.parametrize("wanted", ["missing", "other, missing"])
+def test_a_missing_program_that_is_required_fails(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
+    monkeypatch.setenv("REQUIRE_COMPONENTS", wanted)
+    with pytest.raises(pytest.fail.Exception, match="REQUIRE_COMPONENTS"):
+        require("missing")
