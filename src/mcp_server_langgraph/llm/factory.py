@@ -1,0 +1,141 @@
+"""The chat model that the settings describe, guarded: a breaker for each provider and model, a bulkhead for each
+provider, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and the providers' own retries off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
+
+from mcp_server_langgraph.resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    ConfigurationError,
+    Pipeline,
+    Retry,
+    Timeout,
+)
+from mcp_server_langgraph.resilience.config import Settings as ResilienceSettings
+from mcp_server_langgraph.resilience.config import current
+from mcp_server_langgraph.settings import Settings
+
+from .cooldown import Cooldown
+from .guarded import GuardedChatModel
+from .links import Closable, ModelLink
+from .outcomes import ModelClassifier
+from .providers import DEFAULT_MODELS, build_model, require_package
+
+__all__ = ["IDLE_TIMEOUT", "SHARE_OF_TOTAL", "ModelTimeout", "create_chat_model", "guarded_link"]
+
+# Seconds between two pieces of an answer. Healthy gaps are well under a second, those of models that think in the
+# middle of an answer some seconds; keep-alive pings do not count as pieces.
+IDLE_TIMEOUT: Final = 20.0
+# Of the total an attempt has what is left after an equal share for each model behind it, and a little less: it is
+# the attempt's end that is held against the model, while the total is cut without asking whose fault it is.
+SHARE_OF_TOTAL: Final = 0.95
+
+
+class ModelTimeout(Timeout):
+    """The time of one attempt: a ``share`` of the service's total, which follows changes of the settings.
+
+    ``<SERVICE>_ATTEMPT_TIMEOUT`` overrules it. For a stream the share is the wait for its first piece.
+    """
+
+    def __init__(self, share: float, *, stream: bool = False, idle: float | None = None) -> None:
+        super().__init__(idle=idle)
+        self._share = share
+        self._stream = stream
+
+    def apply(self, settings: ResilienceSettings, service: str) -> None:
+        """Take over changed settings, for calls that begin from now on."""
+        total = settings.timeout(service)
+        own = settings.attempt_timeout(service) or total * self._share
+        self.seconds = total if self._stream else own
+        self.first_item = own if self._stream else None
+
+
+def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> GuardedChatModel:
+    """The model of the settings with its fallback models behind it. ``idle``: seconds between pieces of a stream.
+
+    Nothing of a provider is imported before its model is first asked (or ``prepare`` is awaited). Raises ImportError
+    where a provider's package is missing, ConfigurationError where its key is.
+    """
+    chain = _wanted(settings)
+    bulkheads = {provider: Bulkhead(name=f"llm.{provider}") for provider, _ in chain}
+    return GuardedChatModel(
+        [
+            guarded_link(
+                provider,
+                model,
+                _builder(settings, provider, model),
+                bulkhead=bulkheads[provider],
+                followers=len(chain) - index - 1,
+                idle=idle,
+            )
+            for index, (provider, model) in enumerate(chain)
+        ]
+    )
+
+
+def _wanted(settings: Settings) -> list[tuple[str, str]]:
+    """Provider and model of each link, without repetitions."""
+    names = [f"{settings.llm_provider}:{settings.llm_model or ''}", *settings.llm_fallback_models]
+    parts = [name.partition(":") for name in names]
+    return list(dict.fromkeys((provider, model or DEFAULT_MODELS[provider]) for provider, _, model in parts))
+
+
+def guarded_link(
+    provider: str,
+    model: str,
+    build: Callable[[], tuple[BaseChatModel, Closable | None]],
+    *,
+    bulkhead: Bulkhead,
+    followers: int = 0,
+    idle: float = IDLE_TIMEOUT,
+) -> ModelLink:
+    """One model behind its pipelines. ``followers``: how many models can be asked after it; each must be left time."""
+    service = f"llm.{provider}.{model}"
+    breaker = CircuitBreaker(service)
+    cooldown = Cooldown(wait=followers == 0)
+    classifier = ModelClassifier(last=followers == 0)
+    share = SHARE_OF_TOTAL / (followers + 1)
+
+    def pipeline(operation: str, attempt: ModelTimeout) -> Pipeline:
+        policies = (bulkhead, Retry(), cooldown, breaker, attempt)
+        return Pipeline(service, *policies, operation=operation, classifier=classifier)
+
+    return ModelLink(
+        provider,
+        model,
+        build,
+        calls=pipeline("answer", ModelTimeout(share)),
+        streams=pipeline("stream", ModelTimeout(share, stream=True, idle=idle)),
+    )
+
+
+def _builder(
+    settings: Settings, provider: str, model: str
+) -> Callable[[], tuple[BaseChatModel, Closable | None]]:
+    if provider == "offline":
+        return lambda: (_offline(settings), None)
+    require_package(provider)
+    given: Mapping[str, Any] = {
+        name: getattr(settings, f"{provider}_{name}") for name in ("api_key", "base_url")
+    }
+    key: SecretStr | None = given["api_key"]
+    if key is None:
+        raise ConfigurationError(
+            f"{provider.upper()}_API_KEY is not set: it is needed for {provider}:{model}"
+        )
+    # The socket's limit stands behind the pipeline's, for whoever switches the patterns off.
+    seconds = current().timeout("llm")
+    return lambda: build_model(provider, model, api_key=key, base_url=given["base_url"], timeout=seconds)
+
+
+def _offline(settings: Settings) -> BaseChatModel:
+    from .offline import OfflineChatModel
+
+    return OfflineChatModel(delay=settings.llm_offline_delay_seconds)

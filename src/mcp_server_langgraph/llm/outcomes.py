@@ -1,0 +1,214 @@
+"""What an error of a model provider means to retry, breaker and fallback.
+
+| error | retried | next model | breaker |
+|---|---|---|---|
+| 429 | only on the last model, after its Retry-After | yes | neutral |
+| 503 and 529 overloaded, timeouts | only on the last model | yes | failure |
+| other 5xx, lost connections, truncated and garbled answers | yes | yes | failure |
+| 404 model not found, exhausted quota or credit | no | yes | neutral |
+| context too long, refused content, 400, 401, 403 | no | no | neutral |
+
+Another model answers sooner than a wait for the one that is overloaded or limiting us, and asking the overloaded one
+again makes its trouble worse; where there is no other model, waiting is what is left.
+
+Errors are known by what they carry (status, code, type; in the error or in what it was raised from), so that no
+provider's package is imported. The rest is the layer's own classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from langchain_core.exceptions import ContextOverflowError
+
+from mcp_server_langgraph.resilience import (
+    BulkheadFull,
+    CircuitOpen,
+    Outcome,
+    RateLimited,
+    ResilienceError,
+    TimedOut,
+    Verdict,
+    classify,
+)
+
+__all__ = ["GarbledAnswer", "ModelClassifier", "ModelsUnavailable", "TruncatedAnswer", "reason"]
+
+_CONTEXT: Final = frozenset({"context_length_exceeded", "request_too_large"})
+_QUOTA: Final = frozenset(
+    {
+        "billing_error",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_exhausted",
+        "insufficient_quota",
+    }
+)
+_OVERLOADED: Final = frozenset({"overloaded", "overloaded_error", "server_is_overloaded", "slow_down"})
+_RATE: Final = frozenset({"rate_limit_error", "rate_limit_exceeded", "resource_exhausted"})
+_BROKEN: Final = frozenset({"api_error", "internal", "internal_error", "server_error", "timeout_error"})
+# Anthropic reports an empty account as a plain 400; nothing but its message tells.
+_NO_CREDIT: Final = "credit balance is too low"
+
+_FAILURE: Final = Verdict(Outcome.FAILURE, retryable=True, unavailable=True)
+_ELSEWHERE: Final = Verdict(Outcome.NEUTRAL, retryable=False, unavailable=True)
+_CALLERS: Final = Verdict(Outcome.NEUTRAL)
+
+
+class TruncatedAnswer(ConnectionError):
+    """A stream ended without the provider's finish reason. The SDKs take this for a whole answer."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model} ended its answer without a finish reason")
+
+
+class GarbledAnswer(ConnectionError):
+    """The provider's answer could not be read. What it was is left out: it may hold a conversation."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model} sent an answer that cannot be read")
+
+
+class ModelsUnavailable(ConnectionError):
+    """No model of the chain could answer. ``retry_after`` is in seconds, None where nobody said."""
+
+    def __init__(self, reasons: dict[str, str], retry_after: float | None = None) -> None:
+        self.reasons = reasons
+        self.retry_after = retry_after
+        tried = "; ".join(f"{model}: {why}" for model, why in reasons.items())
+        hint = "" if retry_after is None else f"; retry after {retry_after:.3g} s"
+        super().__init__(f"no model could answer ({tried}){hint}")
+
+
+class _Facts(NamedTuple):
+    """What an error carries: ``holder`` is the one in its chain of causes with the HTTP status."""
+
+    status: int | None
+    words: frozenset[str]
+    holder: BaseException
+
+
+class ModelClassifier:
+    """The classifier of one model's pipeline. ``last`` is True where no other model follows it in the chain."""
+
+    def __init__(self, *, last: bool) -> None:
+        self.last = last
+
+    def __call__(self, exc: BaseException) -> Verdict:
+        """Say what ``exc`` means. Never raises."""
+        if isinstance(exc, ResilienceError):
+            return self._of_ours(exc)
+        if not isinstance(exc, Exception):
+            return _CALLERS
+        if isinstance(exc, (TruncatedAnswer, GarbledAnswer, ModelsUnavailable)):
+            return _FAILURE
+        return self._of_facts(exc, facts_of(exc))
+
+    def _of_ours(self, exc: ResilienceError) -> Verdict:
+        if isinstance(exc, TimedOut):
+            return _FAILURE._replace(retryable=self.last)
+        if isinstance(exc, RateLimited):
+            return _ELSEWHERE._replace(retry_after=exc.retry_after)
+        if exc.__cause__ is not None and not isinstance(exc, CircuitOpen):
+            return self(exc.__cause__)._replace(retryable=False)
+        return classify(exc)
+
+    def _of_facts(self, exc: Exception, facts: _Facts) -> Verdict:
+        status, words, holder = facts
+        if isinstance(exc, ContextOverflowError) or words & _CONTEXT:
+            return _CALLERS
+        if _quota_is_gone(facts) or status == 404:
+            return _ELSEWHERE
+        if status == 429 or (status is None and words & _RATE):
+            wait = classify(holder).retry_after
+            return Verdict(Outcome.NEUTRAL, retryable=self.last, retry_after=wait, unavailable=True)
+        if status in (408, 503, 504, 529) or words & _OVERLOADED or _is_timeout(exc):
+            return _FAILURE._replace(retryable=self.last, retry_after=classify(holder).retry_after)
+        if status is None and words & _BROKEN:
+            return _FAILURE
+        return classify(holder)
+
+
+def facts_of(exc: BaseException) -> _Facts:
+    """The status, codes and types in ``exc`` and what it was raised from."""
+    words: set[str] = set()
+    for link in _causes(exc):
+        words.update(_words(link))
+        for name in ("status_code", "code"):
+            value = getattr(link, name, None)
+            if isinstance(value, int) and 400 <= value < 600:
+                return _Facts(value, frozenset(words), link)
+    return _Facts(None, frozenset(words), exc)
+
+
+def reason(exc: BaseException) -> str:
+    """Why a model could not answer, in a few words that are safe to show: nothing of what was sent or received."""
+    if isinstance(exc, CircuitOpen):
+        return "its circuit is open"
+    if isinstance(exc, BulkheadFull):
+        return "all its places are taken"
+    if isinstance(exc, RateLimited):
+        return "asked to be left alone for a while"
+    if isinstance(exc, TimedOut):
+        return f"no answer within {exc.seconds:g} s"
+    if isinstance(exc, TruncatedAnswer):
+        return "its answer was cut short"
+    if isinstance(exc, GarbledAnswer):
+        return "its answer could not be read"
+    facts = facts_of(exc)
+    for applies, text in (
+        (_quota_is_gone(facts), "quota exhausted"),
+        (facts.status == 404, "model not found"),
+        (facts.status == 429 or (facts.status is None and facts.words & _RATE), "rate limited"),
+        (facts.status in (503, 529) or facts.words & _OVERLOADED, "overloaded"),
+        (_is_timeout(exc), "timed out"),
+    ):
+        if applies:
+            return text if facts.status is None else f"{text} ({facts.status})"
+    return f"answered {facts.status}" if facts.status is not None else type(exc).__name__
+
+
+def _causes(exc: BaseException, depth: int = 4) -> Iterator[BaseException]:
+    link: BaseException | None = exc
+    while link is not None and depth:
+        yield link
+        link, depth = link.__cause__, depth - 1
+
+
+def _words(exc: BaseException) -> Iterator[str]:
+    for name in ("code", "type", "error_code", "status"):
+        value = getattr(exc, name, None)
+        if isinstance(value, str):
+            yield value.lower()
+    body = getattr(exc, "body", None)
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(error, dict):
+        yield from (value.lower() for key in ("code", "type") if isinstance(value := error.get(key), str))
+
+
+def _quota_is_gone(facts: _Facts) -> bool:
+    if facts.status == 402 or facts.words & _QUOTA:
+        return True
+    if facts.status == 400:
+        return _NO_CREDIT in str(getattr(facts.holder, "message", "")).lower()
+    return facts.status == 429 and _daily_quota(getattr(facts.holder, "details", None))
+
+
+def _daily_quota(details: Any) -> bool:
+    """Whether Google's 429 names a quota per day, which no wait of ours outlasts."""
+    error = details.get("error", details) if isinstance(details, dict) else None
+    entries = error.get("details") if isinstance(error, dict) else None
+    violations = [
+        violation
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, dict)
+        for violation in entry.get("violations") or ()
+    ]
+    return any(
+        "PerDay" in str(violation.get("quotaId")) for violation in violations if isinstance(violation, dict)
+    )
+
+
+def _is_timeout(exc: BaseException) -> bool:
+    return any(isinstance(link, TimeoutError) or "Timeout" in type(link).__name__ for link in _causes(exc))

@@ -1,0 +1,130 @@
+"""The client and a real Prometheus that is killed, hung and restarted."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+
+from mcp_server_langgraph.monitoring.prometheus_client import (
+    BadQuery,
+    PrometheusClient,
+    QueryResult,
+    QueryTooSlow,
+)
+from mcp_server_langgraph.resilience import Pipeline, collect_degradations, registry
+from mcp_server_langgraph.resilience.config import Settings, install
+from tests.support.prometheus_server import PrometheusServer
+
+pytestmark = pytest.mark.real_time
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusServer]:
+    server = PrometheusServer(tmp_path_factory.mktemp("prometheus"))
+    with server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def quick_policies() -> Iterator[None]:
+    waits = {"RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.01", "CIRCUIT_BREAKER_TIMEOUT_DURATION": "0.2"}
+    install(Settings({f"PROMETHEUS_{name}": value for name, value in waits.items()}))
+    yield
+    registry.reset()
+
+
+@asynccontextmanager
+async def asking(server: PrometheusServer, attempt_timeout: float = 5.0) -> AsyncIterator[PrometheusClient]:
+    client = PrometheusClient(server.url, Pipeline.standard("prometheus"), attempt_timeout=attempt_timeout)
+    async with aclosing(client):
+        yield client
+
+
+async def until_data(client: PrometheusClient, promql: str) -> QueryResult:
+    """The first fresh answer that has data; Prometheus scrapes every second."""
+    async with asyncio.timeout(30):
+        while not (result := await client.query(promql)).samples or result.stale:
+            await asyncio.sleep(0.1)
+        return result
+
+
+async def test_what_it_scraped_of_itself_is_answered(prometheus: PrometheusServer) -> None:
+    async with asking(prometheus) as client:
+        result = await until_data(client, "up")
+    (series,) = result.samples
+    assert series.labels["job"] == "self"
+    assert series.points[0][1] == 1.0
+    assert abs(result.as_of - time.time()) < 60
+    assert (result.age_seconds, result.stale, result.warning) == (0.0, False, None)
+
+
+async def test_a_range_is_answered_with_its_points(prometheus: PrometheusServer) -> None:
+    async with asking(prometheus) as client:
+        await until_data(client, "up")
+        now = time.time()
+        result = await client.query_range("vector(1)", now - 60, now, 15)
+    assert result.result_type == "matrix"
+    assert [value for _, value in result.samples[0].points] == [1.0] * 5
+
+
+@pytest.mark.parametrize(
+    "promql", ["up{", 'label_replace(up, "job", "x", "instance", ".*") + on(nothing) (up or vector(1))']
+)
+async def test_promql_that_cannot_be_answered_is_a_clear_error_of_the_caller(
+    prometheus: PrometheusServer, promql: str
+) -> None:
+    async with asking(prometheus) as client:
+        await until_data(client, "up")
+        with pytest.raises(BadQuery, match="Prometheus cannot answer this query"):
+            await client.query(promql)
+    assert registry.breakers()["prometheus"].snapshot().failures == {}
+
+
+async def test_a_query_that_takes_too_long_is_given_up_by_the_server_itself(
+    prometheus: PrometheusServer,
+) -> None:
+    heavy = "quantile_over_time(0.5, (sort(vector(time())))[30d:1s])"
+    async with asking(prometheus, attempt_timeout=2) as client:
+        with pytest.raises(QueryTooSlow):
+            await client.query(heavy)
+
+
+async def test_a_long_query_is_taken_as_a_form(prometheus: PrometheusServer) -> None:
+    async with asking(prometheus) as client:
+        result = await client.query(" or ".join(["vector(1)"] * 600))
+    assert result.samples[0].points[0][1] == 1.0
+
+
+async def test_killed_in_mid_use_it_is_answered_for_by_its_last_result_until_it_is_back(
+    prometheus: PrometheusServer,
+) -> None:
+    async with asking(prometheus) as client:
+        fresh = await until_data(client, "up")
+        prometheus.kill()
+        with collect_degradations() as notes:
+            stale = await client.query("up")
+        assert (stale.samples, stale.as_of, stale.stale) == (fresh.samples, fresh.as_of, True)
+        assert stale.age_seconds > 0
+        assert stale.warning is not None
+        assert [note.service for note in notes] == ["prometheus"]
+        prometheus.start()
+        again = await until_data(client, "up")
+    assert again.as_of > fresh.as_of
+    assert again.warning is None
+
+
+async def test_hung_it_costs_the_time_of_the_attempts_and_no_more(prometheus: PrometheusServer) -> None:
+    async with asking(prometheus, attempt_timeout=0.2) as client:
+        await until_data(client, "up")
+        prometheus.pause()
+        try:
+            began = time.monotonic()
+            stale = await client.query("up")
+            took = time.monotonic() - began
+        finally:
+            prometheus.resume()
+        assert stale.stale
+        assert took < 5
+        assert (await until_data(client, "up")).stale is False
