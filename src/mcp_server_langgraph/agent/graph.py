@@ -1,0 +1,123 @@
+"""The agent as a LangGraph graph: the model asks for tools, the tools answer, until the model answers.
+
+start -> model -> end
+           |  ^
+           v  |
+          tools          after ``max_rounds`` rounds: model -> give_up -> end
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolCall, ToolMessage
+from langgraph.graph import END, START, StateGraph, add_messages
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.runtime import Runtime
+
+from mcp_server_langgraph.agent.tools import AgentTool, ToolFailed
+from mcp_server_langgraph.resilience.errors import ResilienceError
+
+__all__ = ["AgentGraph", "AgentState", "RunContext", "build_graph"]
+
+logger = logging.getLogger(__name__)
+
+SYSTEM_PROMPT = (
+    "You are a helpful assistant. Use the tools when they give a better answer than memory: the calculator for "
+    "arithmetic, the current time, the user's earlier conversations, and metrics. Say so when a tool fails."
+)
+
+Progress = Callable[[str], Awaitable[None]]
+
+
+class AgentState(TypedDict):
+    """``messages`` begins with the history and the new question; ``rounds`` counts the rounds of tool calls."""
+
+    messages: Annotated[list[BaseMessage], add_messages]
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Who is asking, and where progress is told."""
+
+    owner: str
+    progress: Progress
+
+
+AgentGraph = CompiledStateGraph[AgentState, RunContext, AgentState, AgentState]
+
+
+def build_graph(model: BaseChatModel, tools: Sequence[AgentTool], max_rounds: int) -> AgentGraph:
+    """The compiled graph. The tools are bound to the model once, here."""
+    by_name = {tool.name: tool for tool in tools}
+    bound = model.bind_tools([tool.spec() for tool in tools]) if tools else model
+
+    async def ask_model(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+        await runtime.context.progress("asking the model")
+        answer = await bound.ainvoke([SystemMessage(SYSTEM_PROMPT), *state["messages"]])
+        return {"messages": [answer]}
+
+    async def run_tools(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
+        calls = _calls(state)
+        await runtime.context.progress("running " + ", ".join(call["name"] for call in calls))
+        results = await asyncio.gather(*(_run_tool(by_name, call, runtime.context.owner) for call in calls))
+        return {"messages": list(results), "rounds": state["rounds"] + 1}
+
+    def give_up(state: AgentState) -> dict[str, Any]:
+        unasked = [
+            _result(call, "not run: too many rounds of tool calls", ok=False) for call in _calls(state)
+        ]
+        answer = f"I stopped after {max_rounds} rounds of tool calls without reaching an answer."
+        return {"messages": [*unasked, AIMessage(answer)]}
+
+    def after_model(state: AgentState) -> Literal["tools", "give_up", "__end__"]:
+        if not _calls(state):
+            return "__end__"
+        return "tools" if state["rounds"] < max_rounds else "give_up"
+
+    graph = StateGraph(AgentState, context_schema=RunContext)
+    graph.add_node("model", ask_model)
+    graph.add_node("tools", run_tools)
+    graph.add_node("give_up", give_up)
+    graph.add_edge(START, "model")
+    graph.add_conditional_edges("model", after_model)
+    graph.add_edge("tools", "model")
+    graph.add_edge("give_up", END)
+    return graph.compile()
+
+
+def _calls(state: AgentState) -> list[ToolCall]:
+    last = state["messages"][-1]
+    return list(last.tool_calls) if isinstance(last, AIMessage) else []
+
+
+async def _run_tool(tools: Mapping[str, AgentTool], call: ToolCall, owner: str) -> ToolMessage:
+    tool = tools.get(call["name"])
+    if tool is None:
+        return _result(
+            call, f"there is no tool {call['name']!r}; there are {', '.join(sorted(tools))}", ok=False
+        )
+    try:
+        return _result(call, await tool.run(owner, dict(call["args"])), ok=True)
+    except ToolFailed as error:
+        return _result(call, str(error), ok=False)
+    except (ResilienceError, OSError) as error:
+        logger.warning(
+            "tool unavailable", extra={"fields": {"tool": call["name"], "error_type": type(error).__name__}}
+        )
+        return _result(call, f"unavailable at the moment: {error}", ok=False)
+    except Exception:
+        logger.exception("tool failed", extra={"fields": {"tool": call["name"]}})
+        return _result(call, "failed with an internal error", ok=False)
+
+
+def _result(call: ToolCall, text: str, *, ok: bool) -> ToolMessage:
+    return ToolMessage(
+        text, name=call["name"], tool_call_id=call["id"] or "", status="success" if ok else "error"
+    )

@@ -1,0 +1,137 @@
+"""One turn of a conversation: history in, the graph run, what was said kept."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.exceptions import ContextOverflowError
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
+
+from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConversation, own_conversation
+from mcp_server_langgraph.agent.graph import AgentState, Progress, RunContext, build_graph
+from mcp_server_langgraph.agent.messages import from_stored, to_stored
+from mcp_server_langgraph.agent.tools import AgentTool
+from mcp_server_langgraph.auth.session import ConversationNotOwned, SessionStore
+from mcp_server_langgraph.llm.outcomes import facts_of, reason
+
+__all__ = ["Agent", "ToolUse", "Turn"]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """A tool that was called in a turn, and whether it could do what was asked."""
+
+    name: str
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one message led to. ``usage`` counts tokens where the provider tells; ``durable`` is the conversation's."""
+
+    conversation_id: str
+    answer: str
+    model: str
+    offline: bool
+    tool_calls: tuple[ToolUse, ...]
+    usage: dict[str, int] | None
+    durable: bool
+
+
+class Agent:
+    """Answers messages with a model and tools, and remembers them in a session store.
+
+    ``model_name`` is reported where an answer does not say which model gave it.
+    """
+
+    def __init__(
+        self,
+        model: BaseChatModel,
+        tools: Sequence[AgentTool],
+        sessions: SessionStore,
+        *,
+        model_name: str,
+        max_tool_rounds: int = 6,
+    ) -> None:
+        self._graph = build_graph(model, tools, max_tool_rounds)
+        self._sessions = sessions
+        self._model_name = model_name
+        # A round is two steps of the graph; the rest is the first and the last answer, and giving up.
+        self._step_limit = 2 * max_tool_rounds + 4
+
+    async def chat(
+        self,
+        owner: str,
+        message: str,
+        conversation_id: str | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Turn:
+        """Answer ``message``; None begins a new conversation.
+
+        The turn is kept as a whole once it is answered: one that fails or is cancelled leaves nothing behind.
+        Raises UnknownConversation, ModelRefused, and what means that model or session store are unavailable.
+        """
+        history: list[BaseMessage] = []
+        if conversation_id is None:
+            conversation_id = uuid.uuid4().hex
+        else:
+            history = from_stored((await own_conversation(self._sessions, owner, conversation_id)).messages)
+        asked: list[BaseMessage] = [*history, HumanMessage(message)]
+        said = (await self._run(asked, RunContext(owner, progress or _silent)))[len(history) :]
+        try:
+            kept = await self._sessions.append(conversation_id, owner, to_stored(said))
+        except ConversationNotOwned:
+            raise UnknownConversation(conversation_id) from None
+        return self._turn(conversation_id, said, kept.durable)
+
+    async def _run(self, asked: list[BaseMessage], context: RunContext) -> list[BaseMessage]:
+        start = AgentState(messages=asked, rounds=0)
+        try:
+            end = await self._graph.ainvoke(start, {"recursion_limit": self._step_limit}, context=context)
+        except ContextOverflowError as error:
+            raise ModelRefused("the conversation is too long for the model") from error
+        except Exception as error:
+            if facts_of(error).status is None:
+                raise
+            raise ModelRefused(f"the model's provider refused the request: {reason(error)}") from error
+        messages: list[BaseMessage] = end["messages"]
+        return messages
+
+    def _turn(self, conversation_id: str, said: Sequence[BaseMessage], durable: bool) -> Turn:
+        answer = said[-1]
+        metadata: dict[str, Any] = answer.response_metadata
+        return Turn(
+            conversation_id=conversation_id,
+            answer=str(answer.text),
+            model=str(metadata.get("answered_by") or metadata.get("model_name") or self._model_name),
+            offline=any(message.response_metadata.get("offline") is True for message in said),
+            tool_calls=tuple(
+                ToolUse(message.name or "", message.status == "success")
+                for message in said
+                if isinstance(message, ToolMessage)
+            ),
+            usage=_usage(said),
+            durable=durable,
+        )
+
+
+def _usage(said: Sequence[BaseMessage]) -> dict[str, int] | None:
+    told = [
+        message.usage_metadata
+        for message in said
+        if isinstance(message, AIMessage) and message.usage_metadata
+    ]
+    if not told:
+        return None
+    return {
+        key: sum(usage[key] for usage in told) for key in ("input_tokens", "output_tokens", "total_tokens")
+    }
+
+
+async def _silent(_message: str) -> None:
+    return None

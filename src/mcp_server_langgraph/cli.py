@@ -1,0 +1,108 @@
+"""The command ``mcp-server-langgraph``: serve, or show the settings in force.
+
+Exit codes: 0 ended in good order, 2 wrong settings, wrong arguments or a missing extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["main"]
+
+_NEEDED = (
+    "langchain_core",
+    "langgraph",
+    "mcp",
+    "prometheus_client",
+    "pydantic_settings",
+    "starlette",
+    "uvicorn",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and give back its exit code."""
+    options = _parser().parse_args(arguments)
+    missing = [package for package in _NEEDED if find_spec(package) is None]
+    if missing:
+        print(
+            f"mcp-server-langgraph: the server needs {', '.join(missing)}, which the extra 'server' brings: "
+            "pip install 'mcp-server-langgraph[server]'",
+            file=sys.stderr,
+        )
+        return 2
+    from mcp_server_langgraph.resilience.errors import SettingsError
+
+    try:
+        return _show(options) if options.command == "settings" else _serve(options)
+    except SettingsError as error:
+        for problem in error.problems:
+            print(f"mcp-server-langgraph: {problem}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="mcp-server-langgraph", description="An MCP server around a LangGraph agent."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    serve = commands.add_parser("serve", help="run the server")
+    serve.add_argument("--host", help="address to listen on (HOST)")
+    serve.add_argument("--port", help="port to listen on (PORT)")
+    serve.add_argument("--transport", choices=("http", "stdio"), default="http")
+    show = commands.add_parser("settings", help="print the settings in force, without secrets")
+    for command in (serve, show):
+        command.add_argument(
+            "--env-file", type=Path, help="NAME=value lines; the environment wins. Read again on SIGHUP."
+        )
+    return parser
+
+
+def _environment(options: argparse.Namespace) -> dict[str, str]:
+    """The environment, with the file's variables below it and the command line's above it."""
+    environ = {**_file_variables(options.env_file), **os.environ}
+    given = {"HOST": getattr(options, "host", None), "PORT": getattr(options, "port", None)}
+    return {**environ, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _file_variables(path: Path | None) -> Mapping[str, str]:
+    from mcp_server_langgraph.resilience.errors import SettingsError
+
+    if path is None:
+        return {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"--env-file {path} cannot be read: {error}"]) from None
+    pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
+
+
+def _show(options: argparse.Namespace) -> int:
+    from mcp_server_langgraph.settings import load
+
+    settings, resilience = load(_environment(options))
+    print(json.dumps({"server": settings.public(), "resilience": resilience.as_dict()}, indent=2))
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from mcp_server_langgraph.resilience import config
+    from mcp_server_langgraph.settings import load
+
+    settings, resilience = load(_environment(options))
+    config.install(resilience)
+    # Imported last: wrong settings are told without waiting for the server's packages.
+    from mcp_server_langgraph.server.main import run
+
+    return run(settings, options.transport, lambda: _environment(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The truth about the services behind the server: what is configured, whether it can be reached, what stands in."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mcp_server_langgraph.resilience import registry
+
+__all__ = ["Dependency", "StatusBoard", "is_degraded"]
+
+PROBE_SECONDS: Final = 0.5
+PROBE_EVERY: Final = 5.0
+"""Seconds for which the result of a probe is good: health checks come often, and must not be load themselves."""
+
+_STANDING: Final = frozenset({"closed", "forced_closed", "disabled", "metrics_only"})
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A service that the server leans on.
+
+    ``mode`` says what the server uses, ``fallback`` what happens while it is down. ``address`` (host and port) is
+    probed; None where there is nothing to reach, or it is not ours to probe. ``facts`` gives what else to tell.
+    """
+
+    name: str
+    mode: str
+    fallback: str = ""
+    address: tuple[str, int] | None = None
+    embedded: bool = False
+    facts: Callable[[], dict[str, Any]] = dict
+
+
+def is_degraded(services: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether any service is not what it should be."""
+    return any(service["state"] in ("degraded", "down") for service in services.values())
+
+
+class StatusBoard:
+    """Joins what the breakers saw of the traffic with a probe of our own, made when asked and kept for seconds."""
+
+    def __init__(self, dependencies: Iterable[Dependency]) -> None:
+        self._dependencies = tuple(dependencies)
+        self._reachable: dict[str, bool] = {}
+        self._probed_at = -PROBE_EVERY
+        self._probing = asyncio.Lock()
+
+    async def services(self) -> dict[str, dict[str, Any]]:
+        """Each service with its state (embedded, up, degraded, down), mode, reachability and breakers."""
+        async with self._probing:
+            if time.monotonic() - self._probed_at >= PROBE_EVERY:
+                await self._probe()
+                self._probed_at = time.monotonic()
+        return {dependency.name: self._view(dependency) for dependency in self._dependencies}
+
+    async def _probe(self) -> None:
+        probed = [dependency for dependency in self._dependencies if dependency.address is not None]
+        answers = await asyncio.gather(*(_connects(dependency.address) for dependency in probed))
+        self._reachable = {
+            dependency.name: answer for dependency, answer in zip(probed, answers, strict=True)
+        }
+
+    def _view(self, dependency: Dependency) -> dict[str, Any]:
+        if dependency.embedded:
+            return {"state": "embedded", "mode": dependency.mode, **dependency.facts()}
+        breakers = breaker_states(dependency.name)
+        standing = [state in _STANDING for state in breakers.values()]
+        reachable = self._reachable.get(dependency.name)
+        if reachable is not False and all(standing):
+            state = "up"
+        elif dependency.name == "llm" and not any(standing):
+            state = "down"
+        else:
+            state = "degraded"
+        view: dict[str, Any] = {
+            "state": state,
+            "mode": dependency.mode,
+            "breakers": breakers,
+            **dependency.facts(),
+        }
+        if reachable is not None:
+            view["reachable"] = reachable
+        if state != "up" and dependency.fallback:
+            view["degraded_mode"] = dependency.fallback
+        return view
+
+
+def breaker_states(service: str) -> dict[str, str]:
+    """The states of the breakers of a service, by name."""
+    return {
+        name: str(breaker.state)
+        for name, breaker in registry.breakers().items()
+        if name == service or name.startswith((f"{service}.", f"{service}:", f"{service}/"))
+    }
+
+
+async def _connects(address: tuple[str, int] | None) -> bool:
+    assert address is not None
+    try:
+        async with asyncio.timeout(PROBE_SECONDS):
+            _reader, writer = await asyncio.open_connection(*address)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True

@@ -1,0 +1,122 @@
+"""Settings: hermetic reading, honest refusals, and no secret ever shown."""
+
+import json
+
+import pytest
+
+from mcp_server_langgraph.resilience.errors import SettingsError
+from mcp_server_langgraph.settings import Settings, load
+
+SECRETS = {
+    "ANTHROPIC_API_KEY": "sk-ant-secret",
+    "OPENAI_API_KEY": "sk-open-secret",
+    "GOOGLE_API_KEY": "goog-secret",
+    "REDIS_URL": "redis://user:hunter-secret@localhost:6379/0",
+    "PROMETHEUS_URL": "http://user:prom-secret@localhost:9090",
+}
+
+
+def problems_of(environ: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(SettingsError) as refused:
+        load(environ)
+    return refused.value.problems
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings, resilience = load({})
+    assert settings.llm_provider == "offline"
+    assert settings.redis_url is None
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert resilience.as_dict()["CIRCUIT_BREAKER_FAIL_MAX"] == 5
+
+
+def test_every_setting_says_what_it_is_and_what_is_allowed() -> None:
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert isinstance(field.json_schema_extra, dict), name
+        assert field.json_schema_extra["allowed"], name
+
+
+def test_only_the_given_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "1234")
+    assert Settings.from_env({}).port == 8000
+    assert Settings.from_env({"PORT": "4321"}).port == 4321
+
+
+def test_lists_are_comma_separated_and_words_ignore_case() -> None:
+    settings = Settings.from_env(
+        {
+            "ALLOWED_HOSTS": "a.example, b.example:8443 ,",
+            "LLM_FALLBACK_MODELS": "offline:, openai:gpt-x",
+            "OPENAI_API_KEY": "k",
+            "LOG_LEVEL": "debug",
+            "OPENFGA_FAIL_MODE": "Closed",
+        }
+    )
+    assert settings.allowed_hosts == ["a.example", "b.example:8443"]
+    assert settings.llm_fallback_models == ["offline:", "openai:gpt-x"]
+    assert settings.log_level == "DEBUG"
+    assert settings.openfga_fail_mode == "closed"
+
+
+def test_an_empty_variable_is_as_good_as_none() -> None:
+    assert Settings.from_env({"PORT": "", "REDIS_URL": ""}).redis_url is None
+
+
+def test_all_that_is_wrong_is_told_at_once_with_name_value_and_what_is_allowed() -> None:
+    problems = problems_of(
+        {
+            "PORT": "70000",
+            "LLM_MAX_TOOL_ROUNDS": "0",
+            "LLM_FALLBACK_MODELS": "gpt-x",
+            "PROMETHEUS_URL": "localhost:9090",
+            "CIRCUIT_BREAKER_FAIL_MAX": "many",
+            "KEYCLOAK_URL": "https://id.example",
+            "LLM_PROVIDER": "anthropic",
+        }
+    )
+    text = "\n".join(problems)
+    assert "PORT='70000' is not allowed: PORT must be an integer, 0 (any free port) to 65535" in text
+    assert "LLM_MAX_TOOL_ROUNDS='0'" in text
+    assert (
+        "LLM_FALLBACK_MODELS='gpt-x' is not allowed: LLM_FALLBACK_MODELS must be comma separated provider:model"
+        in text
+    )
+    assert "PROMETHEUS_URL='localhost:9090'" in text
+    assert "CIRCUIT_BREAKER_FAIL_MAX='many'" in text
+    assert "KEYCLOAK_REALM is not set" in text
+    assert "KEYCLOAK_AUDIENCE is not set" in text
+    assert "ANTHROPIC_API_KEY is not set" in text
+    assert len(problems) == 8
+
+
+def test_a_fallback_model_needs_the_key_of_its_provider() -> None:
+    (problem,) = problems_of({"LLM_FALLBACK_MODELS": "google:gemini-x"})
+    assert problem.startswith("GOOGLE_API_KEY is not set")
+
+
+def test_a_wrong_secret_is_named_but_not_shown() -> None:
+    (problem,) = problems_of({"REDIS_URL": "http://user:hunter-secret@localhost"})
+    assert problem.startswith("REDIS_URL='(secret)'")
+    assert "hunter" not in problem
+
+
+def test_the_password_in_a_wrong_url_is_not_shown() -> None:
+    (problem,) = problems_of({"PROMETHEUS_URL": "ftp://user:prom-secret@localhost"})
+    assert "prom-secret" not in problem
+    assert "localhost" in problem
+
+
+def test_what_is_shown_publicly_holds_no_secret() -> None:
+    shown = json.dumps(Settings.from_env(SECRETS).public())
+    assert "secret@" not in shown
+    assert "-secret" not in shown
+    assert '"redis_url": "(secret)"' in shown
+    assert "localhost:9090" in shown
+
+
+def test_the_text_form_holds_no_secret() -> None:
+    text = repr(
+        Settings.from_env({name: value for name, value in SECRETS.items() if name != "PROMETHEUS_URL"})
+    )
+    assert "-secret" not in text
