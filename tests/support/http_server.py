@@ -211,6 +211,13 @@ def _wire(response: Response) -> bytes:
     headers = {"content-type": "application/octet-stream" if is_bytes else "application/json"}
     headers |= {name.lower(): value for name, value in response.headers.items()}
     headers["content-length"] = str(len(body))
-    lines = [f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}"]
+    lines = [f"HTTP/1.1 {response.status} {_phrase(response.status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unofficial"  # 529, "overloaded", is in no RFC

@@ -148,7 +148,7 @@ def _from_memory(asked: str, earlier: Sequence[str]) -> str | None:
     if _ASK_HISTORY.search(asked):
         said = "; ".join(repr(text) for text in earlier)
         return f"Before this you said: {said}." if said else "This is the first message of our conversation."
-    if (found := _MY_NAME.search(asked)) is not None:
+    if (found := _MY_NAME.search(asked)) is not None and _arithmetic(asked) is None:
         return f"Hello {found[1]}, I will remember your name in this conversation."
     if (found := _TOLD.search(asked)) is not None:
         return f"I have noted: {found[1]}"

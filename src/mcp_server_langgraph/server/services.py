@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_server_langgraph.agent.conversations import own_conversation
+from mcp_server_langgraph.auth.authorization import Decision, RequestRejected
 from mcp_server_langgraph.auth.session import Conversation, SessionStore
 from mcp_server_langgraph.resilience import config, registry
 from mcp_server_langgraph.resilience.degradation import Degradation
@@ -24,24 +25,11 @@ from mcp_server_langgraph.settings import Settings
 if TYPE_CHECKING:
     from mcp_server_langgraph.agent.runner import Agent
 
-__all__ = ["AgentLoader", "Authorizer", "Decision", "Services"]
+__all__ = ["AgentLoader", "Authorizer", "Services"]
 
 logger = logging.getLogger(__name__)
 
 AGENT = "service:agent"
-
-
-class Decision(Protocol):
-    """What an authorizer decided; ``age`` is in seconds where it is an earlier decision."""
-
-    @property
-    def allowed(self) -> bool: ...
-    @property
-    def degraded(self) -> bool: ...
-    @property
-    def reason(self) -> str: ...
-    @property
-    def age(self) -> float | None: ...
 
 
 class Authorizer(Protocol):
@@ -130,11 +118,17 @@ class Services:
         """Let the caller pass, or raise ToolError. A decision that was not made by OpenFGA just now is noted."""
         if self._authorizer is None:
             return
-        decision = await self._authorizer.check(f"user:{caller.subject}", relation, AGENT)
+        try:
+            decision = await self._authorizer.check(f"user:{caller.subject}", relation, AGENT)
+        except RequestRejected as error:
+            raise ToolError(
+                f"permission denied: {relation} on {AGENT} (OpenFGA refuses the check: {error})"
+            ) from error
         if decision.degraded:
             _note_decision(notes, decision)
         if not decision.allowed:
-            raise ToolError(f"permission denied: {relation} on {AGENT} ({decision.reason})")
+            again = "" if decision.retry_after is None else f"; retry after {decision.retry_after:.3g} s"
+            raise ToolError(f"permission denied: {relation} on {AGENT} ({decision.reason}{again})")
 
     async def resilience_status(self) -> ResilienceStatus:
         """The state of services, breakers and pipelines."""
