@@ -16,7 +16,7 @@ def exponential(attempt: int, multiplier: float, base: float, wait_max: float) -
     try:
         return min(wait_max, multiplier * base ** (attempt - 1))
     except OverflowError:
-        return wait_max
+        return wait_max if multiplier else 0.0
 
 
 def jittered(seconds: float, jitter: Jitter, chance: float) -> float:

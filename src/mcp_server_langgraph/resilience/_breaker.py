@@ -40,6 +40,16 @@ class State(enum.Enum):
     HALF_OPEN = "half_open"
 
 
+class Mode(enum.Enum):
+    """Who decides: the machine, or an operator."""
+
+    AUTOMATIC = "automatic"
+    FORCED_OPEN = "forced_open"
+    FORCED_CLOSED = "forced_closed"
+    DISABLED = "disabled"
+    METRICS_ONLY = "metrics_only"
+
+
 class Admission:
     """The right to make one call (a probe), or any call of one closed period."""
 
@@ -111,11 +121,17 @@ class BreakerMachine:
         """It ended without saying anything about the dependency: the place is free again."""
         self.probes.discard(admission)
 
-    def retry_after(self, now: float) -> float:
-        """Seconds until a call may be let in again, as far as is known."""
+    def forget_admissions(self) -> None:
+        """Let no result of a call that is under way have a say; the state stays, and probes' places are free."""
+        self.probes.clear()
+        if self.state is State.CLOSED:
+            self.close()
+
+    def retry_after(self, now: float) -> float | None:
+        """Seconds until a call may be let in again; None where only the end of a probe will tell."""
         if self.state is State.OPEN:
             return max(0.0, self.opened_at + self.open_for - now)
-        return 0.0
+        return None
 
     def open(self, now: float) -> None:
         """Stop letting calls in."""

@@ -133,6 +133,7 @@ def _write_guard(w: _Writer, i: int) -> None:
         _write_node(w, i + 1)
     with w.block("except BaseException as exc:"):
         w(f"raised = failed{i}(token{i}, time(), exc)")
+        w(f"token{i} = None")  # it may be the task, which keeps the exception, which keeps this frame
         w("if raised is None: raise")
         w("try: raise raised from exc")
         w("finally: raised = None")  # an exception kept in its own frame is a cycle
@@ -157,8 +158,9 @@ def _write_repeat(w: _Writer, i: int) -> None:
                 arguments = "fn, args, kwargs" if w.outermost else "call.fn, call.args, call.kwargs"
                 w(f"step = again(attempt, began, time(), exc, last, {arguments})")
                 w("if step is None: raise")
-                w("if step.__class__ is not float: raise step")
                 w("last = exc")
+            # Outside the handler, so that what is raised keeps the context it came with.
+            w("if step.__class__ is not float: raise step")
             w(f"{w.wait}sleep(step)")
             w("attempt += 1")
             if not w.outermost:

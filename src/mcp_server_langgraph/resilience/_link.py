@@ -47,7 +47,8 @@ class CallMeter:
 class Linker:
     """Makes the frames of one pipeline."""
 
-    def __init__(self, site: Site, bound: list[Bound], meter: CallMeter) -> None:
+    def __init__(self, owner: object, site: Site, bound: list[Bound], meter: CallMeter) -> None:
+        self.owner = owner
         self.site = site
         self.bound = bound
         self.meter = meter
@@ -92,6 +93,7 @@ class Linker:
             "fn": fn,
             "histogram": histogram,
             "judge_result": self.site.judge_result,
+            "pipeline": self.owner,  # whoever keeps the frame keeps the pipeline: it is listed, and reloaded
             "proceed": proceed,
             "site": self.site,
             "sleep": time.sleep if shape.sync else asyncio.sleep,

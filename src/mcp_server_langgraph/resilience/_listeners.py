@@ -122,7 +122,9 @@ class Listeners:
         try:
             getattr(listener, method, _nothing)(self._view, *args, **kwargs)
         except Exception:
-            events.logger.exception("listener %r of breaker %r raised in %s", listener, self._view.name, method)
+            events.logger.exception(
+                "listener %r of breaker %r raised in %s", listener, self._view.name, method
+            )
 
 
 def _overrides(listener: Any, method: str) -> bool:

@@ -4,15 +4,18 @@ Free places are tokens in a deque, whose ``pop`` and ``append`` are atomic, so t
 bulkhead and the success path takes no lock. The lock guards the queue and changes of the limit. A place is either in
 the deque, held by a call, on its way to a waiter, or owed (`debt`: the limit shrank while it was held).
 
-A releaser appends first and looks for waiters after; a waiter enters the queue first and tries again after. So no
-place is left lying while somebody waits (Dekker's pattern).
+A releaser appends first and looks for waiters and debts after; a waiter enters the queue first and tries again after,
+and so does a change of the limit with its debt. So no place is left lying while somebody waits (Dekker's pattern).
+
+The lock is reentrant, and each step takes what it gives in one atomic call: the garbage collector may close an
+abandoned call, which gives its place back, in the middle of any of them (what bpo-14976 is about for queues).
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Protocol
 
 
@@ -71,73 +74,89 @@ class Places:
         self.limit = limit
         self.debt = 0
         self.free: deque[None] = deque([None] * limit)
-        self.waiting: dict[Waiter, None] = {}
-        self._lock = threading.Lock()
+        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self._lock = threading.RLock()
 
     @property
     def active(self) -> int:
         """Places held or on their way to a waiter."""
-        return self.limit + self.debt - len(self.free)
+        with self._lock:
+            return self.limit + self.debt - len(self.free)
 
     def give_back(self) -> None:
         """Free a place, for the one who has waited longest."""
         if self.debt and self._pay():
             return
         self.free.append(None)
-        if self.waiting:
-            self._hand_over()
+        if self.waiting or self.debt:
+            self._settle()
 
     def enqueue(self, waiter: Waiter, max_queue: int) -> bool:
         """Wait in line; False where the line is full. The place may be handed over before this returns."""
         with self._lock:
-            if len(self.waiting) >= max_queue and not (self.free and not self.waiting):
-                return False
-            self.waiting[waiter] = None
-        self._hand_over()
+            self._pay_with_free()
+            at_once = not self.waiting and self._take()
+            if not at_once:
+                if len(self.waiting) >= max_queue:
+                    return False
+                self.waiting[waiter] = None
+        if at_once:
+            waiter.wake()
+        else:
+            self._settle()
         return True
 
     def withdraw(self, waiter: Waiter) -> bool:
         """Stop waiting. False where a place was handed over already: then it is the waiter's to use or give back."""
         with self._lock:
-            if waiter not in self.waiting:
-                return False
-            del self.waiting[waiter]
-            return True
+            return self.waiting.pop(waiter, False) is None
 
     def resize(self, limit: int) -> None:
         """Change the number of places. Held ones beyond a smaller limit are not taken over when they come back."""
         with self._lock:
             grown = limit - self.limit
             self.limit = limit
-            while grown > 0 and self.debt:
-                self.debt -= 1
-                grown -= 1
-            while grown < 0:
-                grown += 1
-                if self.free:
-                    self.free.pop()
-                else:
-                    self.debt += 1
-            self.free.extend([None] * grown)
-        self._hand_over()
+            forgiven = min(self.debt, max(grown, 0))
+            self.debt += max(-grown, 0) - forgiven
+            self.free.extend([None] * (grown - forgiven))
+            self._pay_with_free()
+        self._settle()
+
+    def _take(self) -> bool:
+        try:
+            self.free.pop()
+        except IndexError:
+            return False
+        return True
 
     def _pay(self) -> bool:
+        """Pay a debt with the place that comes back."""
         with self._lock:
             if not self.debt:
                 return False
             self.debt -= 1
             return True
 
-    def _hand_over(self) -> None:
+    def _pay_with_free(self) -> None:
+        while self.debt and self._take():
+            self.debt -= 1
+
+    def _settle(self) -> None:
+        """Pay what is owed, then hand free places over, the one who has waited longest first."""
         while True:
-            with self._lock:
-                if not self.waiting:
-                    return
-                try:
-                    self.free.pop()
-                except IndexError:
-                    return
-                waiter = next(iter(self.waiting))
-                del self.waiting[waiter]
+            waiter = self._next()
+            if waiter is None:
+                return
             if not waiter.wake():
-                self.give_back()
+                self.free.append(None)
+
+    def _next(self) -> Waiter | None:
+        with self._lock:
+            self._pay_with_free()
+            if not self.waiting or not self._take():
+                return None
+            try:
+                return self.waiting.popitem(last=False)[0]
+            except KeyError:
+                self.free.append(None)
+                return None

@@ -1,5 +1,6 @@
 """What a stop, wait or retry strategy is asked about. It has the attributes of ``tenacity.RetryCallState``, so that
-tenacity's objects are accepted as they are; it is built on the failure path only.
+tenacity's objects are accepted as they are; it is built on the failure path only, anew for each attempt (so it has no
+``idle_for``: nothing is kept between attempts).
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class RetryState:
     """One failed attempt. Times are seconds on the clock of the call."""
 
     __slots__ = (
-        *("args", "attempt_number", "fn", "idle_for", "kwargs", "next_action"),
-        *("outcome", "outcome_timestamp", "retry_object", "start_time", "upcoming_sleep"),
+        *("args", "attempt_number", "fn", "kwargs", "outcome"),
+        *("outcome_timestamp", "retry_object", "start_time", "upcoming_sleep"),
     )
 
     def __init__(
@@ -66,9 +67,7 @@ class RetryState:
             self.outcome = Outcome(attempt_number, None, exc.result)
         else:
             self.outcome = Outcome(attempt_number, exc)
-        self.idle_for = 0.0
         self.upcoming_sleep = 0.0
-        self.next_action = None
 
     @classmethod
     def of_result(cls, result: Any) -> RetryState:
@@ -82,11 +81,13 @@ class RetryState:
 
 
 def only_exceptions(predicate: Any) -> bool:
-    """Whether a tenacity retry object can never want another attempt because of a *result*. True for its exception
-    classes, so that the success path need not ask it; False for anything else.
+    """Whether a tenacity retry object can never want another attempt because of a *result*, so that the success path
+    need not ask it. False for what tenacity did not write, and for its classes that want other results too
+    (``retry_unless_exception_type`` and ``retry_if_not_exception_message`` have a ``__call__`` of their own).
     """
-    parts = getattr(predicate, "retries", None)
-    if parts is not None:
-        return all(only_exceptions(part) for part in parts)
-    names = {base.__name__ for base in type(predicate).__mro__ if base.__module__.partition(".")[0] == "tenacity"}
-    return "retry_if_exception" in names and "retry_unless_exception_type" not in names
+    asked = next((base for base in type(predicate).__mro__ if "__call__" in vars(base)), None)
+    if asked is None or asked.__module__.partition(".")[0] != "tenacity":
+        return False
+    if asked.__name__ in ("retry_any", "retry_all"):
+        return all(only_exceptions(part) for part in predicate.retries)
+    return asked.__name__ in ("retry_if_exception", "retry_if_exception_cause_type", "_retry_never")

@@ -11,7 +11,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from . import _functions
 from .errors import ConfigurationError
@@ -31,37 +31,34 @@ class _Stack:
     fn: Callable[..., Any]
     policies: tuple[Policy, ...]
     pipeline: Pipeline
-    owner: weakref.ref[Any] | None = None
+    owner: weakref.ref[Any]
 
 
 def add(policy: Policy, fn: F) -> F:
-    """Put a policy around ``fn``; around the whole stack where ``fn`` is one."""
-    below = getattr(fn, MARK, None)
-    if isinstance(below, _Stack) and below.owner is not None and below.owner() is fn:
-        below.pipeline.retire()
-        target, policies = below.fn, (policy, *below.policies)
-    else:
-        target, policies = fn, (policy,)
+    """Put a policy around ``fn``; around the whole stack where ``fn`` is one. Static and class methods stay such."""
+    if _functions.is_kind_of_method(fn):
+        return cast(F, _functions.inside_method(fn, lambda inner: add(policy, inner)))
+    below = _stack_of(fn)
+    target, policies = (fn, (policy,)) if below is None else (below.fn, (policy, *below.policies))
     operation = _functions.qualified_name(target)
     name = next((each.name for each in policies if each.kind == "circuit_breaker" and each.name), operation)
     pipeline = Pipeline(name, *policies, operation=operation)
     wrapper = pipeline(target)
-    stack = _Stack(target, policies, pipeline)
-    stack.owner = weakref.ref(wrapper)
-    setattr(wrapper, MARK, stack)
+    if below is not None:
+        below.pipeline.retire()
+    setattr(wrapper, MARK, _Stack(target, policies, pipeline, weakref.ref(wrapper)))
     return cast(F, wrapper)
 
 
-class HasPipeline(Protocol):
-    """A decorated function."""
-
-    __resilience_stack__: _Stack
+def _stack_of(fn: Callable[..., Any]) -> _Stack | None:
+    stack = getattr(fn, MARK, None)
+    return stack if isinstance(stack, _Stack) and stack.owner() is fn else None
 
 
 def pipeline_of(fn: Callable[..., Any]) -> Pipeline | None:
     """The pipeline of a decorated function; None where it has none."""
-    stack = getattr(fn, MARK, None)
-    return stack.pipeline if isinstance(stack, _Stack) else None
+    pipeline = getattr(fn, _functions.GUARDED_BY, None)
+    return pipeline if isinstance(pipeline, Pipeline) else None
 
 
 _named: dict[str, tuple[CircuitBreaker, str]] = {}

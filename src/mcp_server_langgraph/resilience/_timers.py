@@ -16,36 +16,33 @@ import asyncio
 import threading
 from typing import Any, Final
 
-# Lengths are constants of a program; values computed for each call must not grow a queue each.
+# Of one loop. Lengths are constants of a program; those computed for each call must not keep a queue each.
 MAX_LENGTHS: Final = 64
 
 Task = asyncio.Task[Any]
 
 
 class Stay:
-    """One task's stay under one timer."""
+    """One task's stay under one timer. ``task`` is None once it is over."""
 
     __slots__ = ("cancelling", "fired", "handle", "queue", "task")
 
     def __init__(self, task: Task) -> None:
-        self.task = task
+        self.task: Task | None = task
         self.cancelling = task.cancelling()
         self.fired = False
         self.queue: TimerQueue | None = None
-        self.handle: asyncio.TimerHandle | None = None
+        self.handle: asyncio.Handle | None = None
 
-    def arm(self, loop: asyncio.AbstractEventLoop, seconds: float, now: float) -> None:
-        """Start the clock: in the queue of its length, or with a timer of its own where there are too many lengths."""
-        queue = queue_for(loop, seconds)
-        if queue is None:
-            self.arm_at(loop, now + seconds)
-        else:
-            self.queue = queue
-            queue.add(self, now + seconds)
+    def arm_in(self, queue: TimerQueue, when: float) -> None:
+        """Start the clock in the queue of its length."""
+        self.queue = queue
+        queue.add(self, when)
 
     def arm_at(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
-        """Start the clock with a timer of its own."""
-        self.handle = loop.call_at(when, self.fire)
+        """Start the clock with a timer of its own. A time that has come cuts before the task's next step."""
+        overdue = when <= loop.time()
+        self.handle = loop.call_soon(self.fire) if overdue else loop.call_at(when, self.fire)
 
     def disarm(self) -> None:
         """Stop the clock. Harmless when it has fired."""
@@ -58,15 +55,15 @@ class Stay:
 
     def fire(self) -> None:
         """The time is up: cut the task."""
-        self.fired = True
-        self.task.cancel()
+        if self.task is not None:
+            self.fired = True
+            self.task.cancel()
 
     def ended(self) -> bool:
         """End the stay; True if the task was cut by this timer and by nobody else."""
-        if not self.fired:
-            self.disarm()
-            return False
-        return self.task.uncancel() <= self.cancelling
+        task, self.task = self.task, None
+        self.disarm()
+        return self.fired and task is not None and task.uncancel() <= self.cancelling
 
 
 class TimerQueue:
@@ -90,6 +87,12 @@ class TimerQueue:
     def schedule(self, when: float) -> None:
         """Set the loop's timer, where none is set."""
         self.handle = self.loop.call_at(when, self._expire)
+
+    def stop(self) -> None:
+        """Take the loop's timer away; the next entry sets a new one."""
+        if self.handle is not None:
+            self.handle.cancel()
+            self.handle = None
 
     def ended(self, task: Task) -> bool:
         """End a stay that is keyed by its task; True if it was cut by this queue and by nobody else."""
@@ -120,14 +123,27 @@ _queues_lock = threading.Lock()
 
 
 def queue_for(loop: asyncio.AbstractEventLoop, seconds: float) -> TimerQueue | None:
-    """The queue of that length on that loop; None where the loop has `MAX_LENGTHS` of them already."""
+    """The queue of that length on that loop, to be asked for in the loop's thread; None where calls are in flight
+    under `MAX_LENGTHS` other lengths.
+    """
     of_loop = _queues.get(loop)
     if of_loop is None:
         of_loop = _adopt(loop)
     queue = of_loop.get(seconds)
-    if queue is None and len(of_loop) < MAX_LENGTHS:
+    if queue is None and (len(of_loop) < MAX_LENGTHS or _drop_idle(of_loop)):
         queue = of_loop[seconds] = TimerQueue(loop, seconds)
     return queue
+
+
+def _drop_idle(of_loop: dict[float, TimerQueue]) -> bool:
+    """Forget the lengths under which nothing is in flight; True if there were any. Who holds such a queue may go on
+    using it.
+    """
+    idle = [queue for queue in of_loop.values() if not queue.entries]
+    for queue in idle:
+        queue.stop()
+        del of_loop[queue.seconds]
+    return bool(idle)
 
 
 def _adopt(loop: asyncio.AbstractEventLoop) -> dict[float, TimerQueue]:
@@ -135,8 +151,3 @@ def _adopt(loop: asyncio.AbstractEventLoop) -> dict[float, TimerQueue]:
         for other in [other for other in _queues if other.is_closed()]:
             del _queues[other]
         return _queues.setdefault(loop, {})
-
-
-def queues_of(loop: asyncio.AbstractEventLoop) -> list[TimerQueue]:
-    """Every queue of a loop."""
-    return list(_queues.get(loop, {}).values())

@@ -13,6 +13,7 @@ Errors: `BulkheadFull`. Events: ``rejected``. Metrics: ``bulkhead_*``.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
@@ -44,8 +45,8 @@ class BulkheadSnapshot:
 class Bulkhead(Policy):
     """At most ``limit`` calls at once (>= 1; None: from the settings, by the kind of service).
 
-    ``max_queue``: how many may wait (>= 0; None: as many as there are places). ``max_wait``: how long, in seconds (>= 0;
-    0: not at all; default 5). Raises `ConfigurationError` for values out of range.
+    ``max_queue``: how many may wait (>= 0; None: as many as there are places). ``max_wait``: how long, in seconds
+    (>= 0; 0: not at all; default 5). Raises `ConfigurationError` for values out of range.
     """
 
     kind: ClassVar[str] = "bulkhead"
@@ -58,15 +59,14 @@ class Bulkhead(Policy):
         max_wait: float | None = None,
         name: str | None = None,
     ) -> None:
-        if limit is not None and (limit != int(limit) or limit < 1):
-            raise ConfigurationError(f"Bulkhead: limit={limit!r} must be a whole number of at least 1")
-        if max_queue is not None and (max_queue != int(max_queue) or max_queue < 0):
-            raise ConfigurationError(f"Bulkhead: max_queue={max_queue!r} must be a whole number of at least 0")
+        _check("limit", limit, 1)
+        _check("max_queue", max_queue, 0)
         if max_wait is not None and not max_wait >= 0:
             raise ConfigurationError(f"Bulkhead: max_wait={max_wait!r} must be at least 0 seconds")
         self.name = name
+        self._named = name is not None
         self._explicit = (limit, max_queue, max_wait)
-        self.max_queue = 0
+        self._max_queue = max_queue
         self.max_wait = DEFAULT_MAX_WAIT
         self.places = Places(config.current().limit(name or "", limit))
         self.counts = _BulkheadMeter(self)
@@ -76,15 +76,18 @@ class Bulkhead(Policy):
         """Take over changed settings; calls in flight keep their places."""
         limit, max_queue, max_wait = self._explicit
         self.resize(settings.limit(service, limit))
-        queue = settings.choose(service, "BULKHEAD_MAX_QUEUE", max_queue)
-        self.max_queue = self.places.limit if queue is None else queue
+        self._max_queue = settings.choose(service, "BULKHEAD_MAX_QUEUE", max_queue)
         wait = settings.choose(service, "BULKHEAD_MAX_WAIT", max_wait)
         self.max_wait = DEFAULT_MAX_WAIT if wait is None else wait
 
+    @property
+    def max_queue(self) -> int:
+        """How many may wait."""
+        return self.places.limit if self._max_queue is None else self._max_queue
+
     def resize(self, limit: int) -> None:
-        """Change the number of places now. Raises `ConfigurationError` below 1."""
-        if limit < 1:
-            raise ConfigurationError(f"Bulkhead: limit={limit!r} must be at least 1")
+        """Change the number of places now, until settings are applied again. Raises `ConfigurationError` below 1."""
+        _check("limit", limit, 1)
         if limit != self.places.limit:
             self.places.resize(limit)
 
@@ -98,8 +101,12 @@ class Bulkhead(Policy):
         return BulkheadSnapshot(places.limit, places.active, len(places.waiting), self.counts.rejected)
 
     def bind(self, site: Site) -> Guard:
-        """The guard of one pipeline; the places are shared by all of them."""
-        if self.name is None:
+        """The guard of one pipeline; the places are shared by all of them.
+
+        Without a name of its own it takes the first pipeline's; in a stack of decorators that is at first the
+        function's name, and the breaker's once a breaker with a name is put above.
+        """
+        if self.name is None or (not self._named and self.name == site.operation):
             self.name = site.name
         return _BulkheadGuard(self, site)
 
@@ -115,8 +122,6 @@ class _BulkheadGuard(Guard):
         self.site = site
 
     def enter(self, now: float) -> object:
-        if self.places.waiting:
-            return WAIT
         try:
             self.take()
         except IndexError:
@@ -151,7 +156,7 @@ class _BulkheadGuard(Guard):
         if self.policy.max_wait <= 0 or not self.places.enqueue(waiter, self.policy.max_queue):
             raise self._refusal()
         try:
-            got_it = waiter.event.wait(self.policy.max_wait)
+            got_it = waiter.event.wait(min(self.policy.max_wait, threading.TIMEOUT_MAX))
         except BaseException:
             if not self.places.withdraw(waiter):
                 self.places.give_back()
@@ -177,6 +182,11 @@ class _BulkheadMeter:
         yield Sample("bulkhead_queue_depth", name, len(places.waiting))
         yield Sample("bulkhead_active_operations", name, places.active)
         yield Sample("bulkhead_limit", name, places.limit)
+
+
+def _check(label: str, value: float | None, least: int) -> None:
+    if value is not None and not (isinstance(value, int) and value >= least):
+        raise ConfigurationError(f"Bulkhead: {label}={value!r} must be a whole number of at least {least}")
 
 
 def with_bulkhead(limit: int | None = None, **options: Any) -> Callable[[F], F]:

@@ -12,32 +12,21 @@ Errors: `CircuitOpen`. Events: ``state_change``, ``rejected``. Metrics: ``circui
 
 from __future__ import annotations
 
-import enum
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 from . import _listeners, _stack, config, events
-from ._breaker import Admission, BreakerMachine, State
-from .errors import CircuitOpen, ConfigurationError
+from ._breaker import BreakerMachine, Mode, State
+from ._breaker_guard import Announced, BreakerGuard
+from .errors import ConfigurationError
 from .metrics import Sample
-from .outcome import Outcome
-from .policy import BadResult, Call, Guard, Policy, Proceed, ProceedSync, Site
+from .policy import Guard, Policy, Site
 
 __all__ = ["BreakerSnapshot", "CircuitBreaker", "Mode", "circuit_breaker"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Mode(enum.Enum):
-    """Who decides: the machine, or an operator."""
-
-    AUTOMATIC = "automatic"
-    FORCED_OPEN = "forced_open"
-    FORCED_CLOSED = "forced_closed"
-    DISABLED = "disabled"
-    METRICS_ONLY = "metrics_only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +52,8 @@ class CircuitBreaker(Policy):
     ``name``: the metrics' ``service`` label (default: the first pipeline's name). ``fail_max``: failures in a row that
     open it (>= 1; default 5). ``timeout``: seconds it stays open (> 0; default 60). ``half_open_max``: probes at a time
     (>= 1). ``success_threshold``: good probes that close it (>= 1). ``lease``: seconds after which a silent probe loses
-    its place (default: the open time, 1 at the least). ``expected_exception``: only these can be failures. ``listeners``:
-    objects with pybreaker's ``before_call``, ``success``, ``failure``, ``state_change``.
+    its place (default: the open time, 1 at the least). ``expected_exception``: only these can be failures.
+    ``listeners``: objects with pybreaker's ``before_call``, ``success``, ``failure``, ``state_change``.
 
     None means: from the settings. Raises `ConfigurationError` for values out of range.
     """
@@ -83,12 +72,10 @@ class CircuitBreaker(Policy):
         expected_exception: type[BaseException] | tuple[type[BaseException], ...] | None = None,
         listeners: tuple[Any, ...] | list[Any] = (),
     ) -> None:
-        for label, value in (("fail_max", fail_max), ("half_open_max", half_open_max), ("threshold", success_threshold)):
-            if value is not None and (value != int(value) or value < 1):
-                raise ConfigurationError(f"CircuitBreaker {name!r}: {label}={value!r} must be a whole number of at least 1")
-        for label, seconds in (("timeout", timeout), ("lease", lease)):
-            if seconds is not None and not seconds > 0:
-                raise ConfigurationError(f"CircuitBreaker {name!r}: {label}={seconds!r} must be above 0 seconds")
+        _check_counts(
+            name, fail_max=fail_max, half_open_max=half_open_max, success_threshold=success_threshold
+        )
+        _check_seconds(name, timeout=timeout, lease=lease)
         self.name = name
         self._explicit = (fail_max, timeout, lease)
         self._explicit_expected = expected_exception
@@ -128,9 +115,11 @@ class CircuitBreaker(Policy):
 
     def same_settings(self, other: CircuitBreaker) -> bool:
         """Whether two breakers were asked for with the same explicit settings."""
-        mine, theirs = self.machine, other.machine
-        probes = (mine.half_open_max, mine.success_threshold) == (theirs.half_open_max, theirs.success_threshold)
-        return probes and self._explicit == other._explicit and self._explicit_expected == other._explicit_expected
+        return self._asked() == other._asked()
+
+    def _asked(self) -> tuple[object, ...]:
+        probes = (self.machine.half_open_max, self.machine.success_threshold)
+        return (*self._explicit, *probes, self._explicit_expected, self.listeners.given)
 
     # State, and the operator's hand on it
 
@@ -144,7 +133,7 @@ class CircuitBreaker(Policy):
         self._set_mode(Mode.FORCED_OPEN)
 
     def force_close(self) -> None:
-        """Let every call in, count, and do not trip, until `reset`."""
+        """Let every call in, count what comes of it, and leave the machine as it stands, until `reset`."""
         self._set_mode(Mode.FORCED_CLOSED)
 
     def disable(self) -> None:
@@ -157,17 +146,17 @@ class CircuitBreaker(Policy):
 
     def reset(self) -> None:
         """Back to the automatic machine, closed."""
-        with self.lock:
-            self.machine.close()
-        self._set_mode(Mode.AUTOMATIC)
+        self._set_mode(Mode.AUTOMATIC, close=True)
 
-    def _set_mode(self, mode: Mode) -> None:
+    def _set_mode(self, mode: Mode, *, close: bool = False) -> None:
         with self.lock:
             before = self.state
             self.mode = mode
-            if self.machine.state is State.CLOSED:
-                self.machine.close()  # a new generation: results of the mode that ends say nothing in the next
-        self.changed(before)
+            self.machine.forget_admissions()  # results of the mode that ends say nothing in the next
+            if close:
+                self.machine.close()
+            after = self.count_change(before)
+        self.tell_change(before, after)
 
     def snapshot(self) -> BreakerSnapshot:
         """The breaker now."""
@@ -192,11 +181,16 @@ class CircuitBreaker(Policy):
         """The name, for metrics and messages."""
         return self.name or "unnamed"
 
-    def changed(self, before: str) -> None:
-        """Tell listeners, log and metrics of a transition, outside the lock."""
+    def count_change(self, before: str) -> str:
+        """Count a transition, under the lock; gives the state now."""
         after = self.state
         if after != before:
             self.counts.transitions[after] = self.counts.transitions.get(after, 0) + 1
+        return after
+
+    def tell_change(self, before: str, after: str) -> None:
+        """Tell listeners and log of a transition, outside the lock."""
+        if after != before:
             events.emit("state_change", self.label, before=before, after=after)
             self.listeners.state_change(before, after)
 
@@ -207,105 +201,8 @@ class CircuitBreaker(Policy):
         if self.name is None:
             self.name = site.name
             self.apply(config.current(), self.name)
-        guard = _BreakerGuard(self, site)
-        return _Announced(self, guard) if self.listeners.want_calls else guard
-
-
-class _BreakerGuard(Guard):
-    def __init__(self, breaker: CircuitBreaker, site: Site) -> None:
-        self.breaker = breaker
-        self.machine = breaker.machine
-        self.counts = breaker.counts
-        self.meter = breaker.counts
-        self.site = site
-
-    def enter(self, now: float) -> Admission | None:
-        admission = self.machine.closed
-        if admission is not None and self.breaker.mode is Mode.AUTOMATIC:
-            return admission
-        return self._enter_slowly(now)
-
-    def _enter_slowly(self, now: float) -> Admission | None:
-        breaker = self.breaker
-        with breaker.lock:
-            before = breaker.state
-            mode = breaker.mode
-            admission = None if mode in (Mode.FORCED_OPEN, Mode.DISABLED) else self.machine.admit(now)
-            refused = admission is None and mode in (Mode.AUTOMATIC, Mode.FORCED_OPEN)
-            if refused:
-                self.counts.rejected += 1
-            elif admission is None and mode is Mode.METRICS_ONLY:
-                self.counts.would_reject += 1
-            wait = None if mode is Mode.FORCED_OPEN else self.machine.retry_after(now)
-        breaker.changed(before)
-        if refused:
-            raise CircuitOpen(breaker.label, wait)
-        return admission
-
-    def succeeded(self, token: Admission | None, now: float) -> None:
-        machine = self.machine
-        if token is machine.closed and token is not None:
-            if machine.failures:
-                machine.failures = 0
-            self.counts.successes += 1
-            if self.breaker.listeners.active:
-                self.breaker.listeners.success()
-        elif self.breaker.mode is not Mode.DISABLED:
-            self._succeeded_slowly(token)
-
-    def _succeeded_slowly(self, token: Admission | None) -> None:
-        breaker = self.breaker
-        with breaker.lock:
-            before = breaker.state
-            self.counts.successes += 1
-            if token is not None:
-                self.machine.succeeded(token)
-        breaker.changed(before)
-        breaker.listeners.success()
-
-    def failed(self, token: Admission | None, now: float, exc: BaseException) -> None:
-        breaker = self.breaker
-        if breaker.mode is Mode.DISABLED:
-            return
-        failure = self._is_failure(exc)
-        with breaker.lock:
-            before = breaker.state
-            if not failure:
-                self.counts.neutral += 1
-                if token is not None:
-                    self.machine.abandoned(token)
-            else:
-                self.counts.failure(exc)
-                if token is not None and breaker.mode is not Mode.FORCED_CLOSED:
-                    self.machine.failed(token, now)
-        breaker.changed(before)
-        if failure:
-            breaker.listeners.failure(exc)
-
-    def _is_failure(self, exc: BaseException) -> bool:
-        expected = self.breaker.expected
-        if isinstance(exc, Exception) and not isinstance(exc, (*expected, BadResult)):
-            return False
-        return self.site.verdict(exc).outcome is Outcome.FAILURE
-
-
-class _Announced(Policy):
-    """A breaker whose listeners are told of each call before it is made, with the function and its arguments."""
-
-    kind = CircuitBreaker.kind
-
-    def __init__(self, breaker: CircuitBreaker, guard: _BreakerGuard) -> None:
-        self.breaker = breaker
-        self.guard = guard
-        self.meter = guard.meter
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        self.breaker.listeners.before_call(call)
-        return await self.guard.run(call, proceed)
-
-    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
-        self.breaker.listeners.before_call(call)
-        return self.guard.run_sync(call, proceed)
+        guard = BreakerGuard(self, site)
+        return Announced(self, guard) if self.listeners.want_calls else guard
 
 
 class _BreakerMeter:
@@ -337,6 +234,20 @@ class _BreakerMeter:
         yield Sample("circuit_breaker_success_total", (name,), self.successes)
         yield Sample("circuit_breaker_neutral_total", (name,), self.neutral)
         yield Sample("circuit_breaker_rejected_total", (name,), self.rejected)
+
+
+def _check_counts(name: str | None, **counts: float | None) -> None:
+    for label, value in counts.items():
+        if value is not None and not (isinstance(value, int) and value >= 1):
+            raise ConfigurationError(
+                f"CircuitBreaker {name!r}: {label}={value!r} must be a whole number of at least 1"
+            )
+
+
+def _check_seconds(name: str | None, **seconds: float | None) -> None:
+    for label, value in seconds.items():
+        if value is not None and not value > 0:
+            raise ConfigurationError(f"CircuitBreaker {name!r}: {label}={value!r} must be above 0 seconds")
 
 
 def circuit_breaker(

@@ -32,25 +32,26 @@ class Degradation:
     age: float | None = None
 
 
-_notes: Final[ContextVar[list[Degradation] | None]] = ContextVar("resilience_degradations", default=None)
+_collectors: Final[ContextVar[tuple[list[Degradation], ...]]] = ContextVar(
+    "resilience_degradations", default=()
+)
 
 
 @contextmanager
 def collect_degradations() -> Generator[list[Degradation]]:
-    """Collect what degrades inside the block. An inner collector hands its notes on to the one around it."""
-    outer = _notes.get()
+    """Collect what degrades inside the block. Collectors around it hear of it too."""
     notes: list[Degradation] = []
-    reset = _notes.set(notes)
+    reset = _collectors.set((*_collectors.get(), notes))
     try:
         yield notes
     finally:
-        _notes.reset(reset)
-        if outer is not None:
-            outer.extend(notes)
+        _collectors.reset(reset)
 
 
 def note_degradation(service: str, reason: str, source: str, age: float | None = None) -> None:
-    """Add a note to the collector around us, if there is one."""
-    notes = _notes.get()
-    if notes is not None:
-        notes.append(Degradation(service, reason, source, age))
+    """Add a note to the collectors around us, if there are any."""
+    collectors = _collectors.get()
+    if collectors:
+        note = Degradation(service, reason, source, age)
+        for notes in collectors:
+            notes.append(note)

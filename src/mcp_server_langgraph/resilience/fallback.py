@@ -17,11 +17,13 @@ import asyncio
 import inspect
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from . import _functions, _stack, events
+from ._functions import END, Source
+from .deadline import current_deadline
 from .degradation import note_degradation
 from .errors import ConfigurationError, TimedOut
 from .metrics import Sample
@@ -76,31 +78,37 @@ class Value:
 class LastGood:
     """A rung that gives the last good answer to the same question, up to ``max_age`` seconds old (> 0).
 
-    ``key`` makes the cache key from the arguments (default: the arguments themselves, which must be hashable);
-    ``max_size`` bounds the number of remembered answers, the least recently used go first. Memory is this object's.
+    ``key`` makes the cache key from the arguments (default: the arguments themselves); a call whose key cannot be made
+    or hashed is not remembered, which is logged once. ``max_size`` bounds the number of remembered answers, the least
+    recently used go first. Memory is this object's. Answers of calls are kept, not those of streams.
+
+    Raises `ConfigurationError` for values out of range.
     """
 
-    def __init__(self, max_age: float, *, key: Callable[..., Any] | None = None, max_size: int = 1024) -> None:
+    def __init__(
+        self, max_age: float, *, key: Callable[..., Any] | None = None, max_size: int = 1024
+    ) -> None:
         if not max_age > 0 or max_size < 1:
-            raise ConfigurationError(f"LastGood: max_age={max_age!r} must be above 0, max_size={max_size!r} at least 1")
+            raise ConfigurationError(
+                f"LastGood: max_age={max_age!r} must be above 0, max_size={max_size!r} at least 1"
+            )
         self.max_age = max_age
         self._key = key or _arguments
         self._max_size = max_size
         self._good: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
+        self._warned = False
 
     def remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, now: float) -> None:
         """Keep a good answer."""
-        key = self._key(*args, **kwargs)
-        self._good[key] = (now, result)
-        self._good.move_to_end(key)
-        while len(self._good) > self._max_size:
-            self._good.popitem(last=False)
+        self._keep(self._key_of(args, kwargs), (now, result))
 
     def recall(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> tuple[float, Any] | None:
         """The age and the answer; None where there is none that is fresh enough."""
-        known = self._good.get(self._key(*args, **kwargs))
+        key = self._key_of(args, kwargs)
+        known = self._good.get(key)
         if known is None or now - known[0] > self.max_age:
             return None
+        self._keep(key, known)
         return now - known[0], known[1]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,11 +116,35 @@ class LastGood:
         known = self.recall(args, kwargs, _now())
         return NOTHING if known is None else known[1]
 
+    def _keep(self, key: Any, known: tuple[float, Any]) -> None:
+        if key is NOTHING:
+            return
+        self._good.pop(key, None)
+        self._good[key] = known
+        while len(self._good) > self._max_size:
+            self._good.popitem(last=False)
+
+    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            key = self._key(*args, **kwargs)
+            hash(key)
+        except Exception as exc:
+            if not self._warned:
+                self._warned = True
+                events.logger.warning(
+                    "LastGood cannot remember: no key from the arguments (%s)", type(exc).__name__
+                )
+            return NOTHING
+        return key
+
 
 class Fallback(Policy):
     """A ladder of rungs: functions, `Value`, `LastGood`, or `Rung` for the details.
 
-    ``also``: exception types that every rung answers for beside unavailability. Raises `ConfigurationError` without rungs.
+    ``also``: exception types that every rung answers for beside unavailability. Around an async generator a rung gives
+    a stream, or one value that is then the only item.
+
+    Raises `ConfigurationError` without rungs, or for one that cannot be called.
     """
 
     kind: ClassVar[str] = "fallback"
@@ -121,8 +153,19 @@ class Fallback(Policy):
         if not rungs:
             raise ConfigurationError("Fallback: at least one rung is needed")
         self.rungs = tuple(rung if isinstance(rung, Rung) else Rung(rung) for rung in rungs)
+        for rung in self.rungs:
+            if not callable(rung.answer):
+                raise ConfigurationError(
+                    f"Fallback: {rung.answer!r} is no function; a fixed answer is a Value"
+                )
         self.also = also
         self._memories = [rung.answer for rung in self.rungs if isinstance(rung.answer, LastGood)]
+
+    @property
+    def refuses_sync(self) -> str | None:
+        """Why it cannot guard a plain function; None where it can."""
+        waiting = [rung.label for rung in self.rungs if _functions.kind_of(rung.answer) != "sync"]
+        return f"its rung {waiting[0]} is asynchronous" if waiting else None
 
     def settings(self) -> dict[str, Any]:
         """The rungs, by name."""
@@ -132,10 +175,10 @@ class Fallback(Policy):
         """The ladder of one pipeline."""
         return _Ladder(self, site)
 
-    def remember(self, call: Call, result: Any) -> None:
+    def remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Give a good answer to the rungs that keep one."""
         for memory in self._memories:
-            memory.remember(call.args, call.kwargs, result, _now())
+            memory.remember(args, kwargs, result, _now())
 
 
 class _Ladder(Policy):
@@ -147,95 +190,129 @@ class _Ladder(Policy):
         self.meter = self.counts = _FallbackMeter(site)
 
     async def run(self, call: Call, proceed: Proceed) -> Any:
+        question = _Question(call)
         try:
             result = await proceed(call)
         except Exception as exc:
-            return await self._answer(call, exc)
-        self.policy.remember(call, result)
+            for rung in self._rungs_for(exc):
+                answer = self._begin(rung, question, exc)
+                if inspect.isawaitable(answer):
+                    answer = await self._finish(rung, answer)
+                if answer is not NOTHING:
+                    return self._used(rung, question, exc, answer)
+            raise
+        self.policy.remember(question.args, question.kwargs, result)
         return result
 
     def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
+        question = _Question(call)
         try:
             result = proceed(call)
         except Exception as exc:
             for rung in self._rungs_for(exc):
-                answer = self._begin(rung, call, exc)
+                answer = self._begin(rung, question, exc)
                 if inspect.isawaitable(answer):
-                    raise TypeError(f"rung {rung.label} is asynchronous, the guarded function is not") from exc
+                    _functions.refuse_awaitable(answer)
                 if answer is not NOTHING:
-                    return self._used(rung, call, exc, answer)
+                    return self._used(rung, question, exc, answer)
             raise
-        self.policy.remember(call, result)
+        self.policy.remember(question.args, question.kwargs, result)
         return result
 
     async def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
-        began = False
+        question = _Question(call)
+        source = Source(proceed(call))
         try:
-            async for item in proceed(call):
-                began = True
-                yield item
-        except Exception as exc:
-            if began:
-                raise
-            source = await self._answer(call, exc)
-        else:
-            return
-        if not hasattr(source, "__aiter__"):
-            yield source
-            return
-        async for item in source:
-            yield item
+            try:
+                item = await source.next()
+            except Exception as exc:
+                await source.close()
+                other = await self._other_stream(question, exc)
+                if other is None:
+                    raise
+                source, item = other
+            while item is not END:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:
+                    item = await source.throw(thrown)
+                else:
+                    item = await source.next(sent)
+        finally:
+            await source.close()
 
-    async def _answer(self, call: Call, exc: Exception) -> Any:
+    async def _other_stream(self, question: _Question, exc: Exception) -> tuple[Source, Any] | None:
+        """A rung's stream, with its first item; a rung that breaks before it is like one without an answer."""
         for rung in self._rungs_for(exc):
-            answer = self._begin(rung, call, exc)
+            answer = self._begin(rung, question, exc)
             if inspect.isawaitable(answer):
                 answer = await self._finish(rung, answer)
-            if answer is not NOTHING:
-                return self._used(rung, call, exc, answer)
-        raise exc
+            if answer is NOTHING:
+                continue
+            source = Source(aiter(answer) if hasattr(answer, "__aiter__") else _only(answer))
+            item = await self._finish(rung, source.next())
+            if item is not NOTHING:
+                return source, self._used(rung, question, exc, item)
+            await source.close()
+        return None
 
     def _rungs_for(self, exc: Exception) -> Iterator[Rung]:
-        verdict = self.site.verdict(exc)
-        unavailable = verdict.unavailable or isinstance(exc, self.policy.also)
-        hurried = isinstance(exc, TimedOut) and exc.clock != "attempt"
-        tried = False
-        for rung in self.policy.rungs:
-            if (unavailable or isinstance(exc, rung.also)) and not (hurried and rung.takes_time):
-                tried = True
+        if _nobody_waits():
+            return
+        unavailable = self.site.verdict(exc).unavailable or isinstance(exc, self.policy.also)
+        rungs = [rung for rung in self.policy.rungs if unavailable or isinstance(exc, rung.also)]
+        own_time_is_up = isinstance(exc, TimedOut) and exc.clock == "total" and exc.pipeline == self.site.name
+        for rung in rungs:
+            if not (own_time_is_up and rung.takes_time):
                 yield rung
-        if tried:
+        if rungs:
             self.counts.failed += 1
             events.emit("fallback_failed", self.site.name, error=type(exc).__name__)
 
-    def _begin(self, rung: Rung, call: Call, exc: Exception) -> Any:
-        args = (exc, *call.args) if rung.with_error else call.args
+    def _begin(self, rung: Rung, question: _Question, exc: Exception) -> Any:
+        args = (
+            (exc, *question.args)
+            if rung.with_error and not isinstance(rung.answer, LastGood)
+            else question.args
+        )
         try:
-            return rung.answer(*args, **call.kwargs)
-        except Exception:
-            self._broke(rung)
-            return NOTHING
+            return rung.answer(*args, **question.kwargs)
+        except Exception as error:
+            return self._broke(rung, error)
 
-    async def _finish(self, rung: Rung, answer: Any) -> Any:
+    async def _finish(self, rung: Rung, answer: Awaitable[Any]) -> Any:
         try:
             return await answer
-        except Exception:
-            self._broke(rung)
-            return NOTHING
+        except Exception as error:
+            return self._broke(rung, error)
 
-    def _broke(self, rung: Rung) -> None:
-        events.logger.warning("rung %s of %s has no answer", rung.label, self.site.name, exc_info=True)
+    def _broke(self, rung: Rung, error: Exception) -> Any:
+        kind = type(error).__name__  # and not its words, which may tell what was asked
+        events.logger.warning("rung %s of %s has no answer: %s", rung.label, self.site.name, kind)
+        return NOTHING
 
-    def _used(self, rung: Rung, call: Call, exc: Exception, answer: Any) -> Any:
+    def _used(self, rung: Rung, question: _Question, exc: Exception, answer: Any) -> Any:
         age = None
         if isinstance(rung.answer, LastGood):
-            known = rung.answer.recall(call.args, call.kwargs, _now())
+            known = rung.answer.recall(question.args, question.kwargs, _now())
             age = known[0] if known is not None else None
         self.counts.used[rung.label] = self.counts.used.get(rung.label, 0) + 1
         reason = type(exc).__name__
         note_degradation(self.site.name, reason, rung.label, age)
         events.emit("fallback", self.site.name, source=rung.label, error=reason)
         return answer
+
+
+class _Question:
+    """The arguments as the caller gave them; a retry further in may add an idempotency key to those of the call."""
+
+    __slots__ = ("args", "kwargs")
+
+    def __init__(self, call: Call) -> None:
+        self.args = call.args
+        self.kwargs = call.kwargs
 
 
 class _FallbackMeter:
@@ -252,6 +329,16 @@ class _FallbackMeter:
 
 def _arguments(*args: Any, **kwargs: Any) -> Any:
     return (args, tuple(sorted(kwargs.items()))) if kwargs else args
+
+
+async def _only(item: Any) -> AsyncGenerator[Any, None]:
+    yield item
+
+
+def _nobody_waits() -> bool:
+    """Whether the deadline of whoever called has passed: an answer would come too late, and hide that."""
+    deadline = current_deadline()
+    return deadline is not None and deadline.when <= _now()
 
 
 def _now() -> float:

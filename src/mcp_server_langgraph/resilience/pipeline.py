@@ -67,7 +67,7 @@ class Pipeline:
         self._meter = CallMeter(self.site)
         self._bound = [self._bind(policy) for policy in policies]
         self.apply(config.current())
-        self._linker = Linker(self.site, self._bound, self._meter)
+        self._linker = Linker(self, self.site, self._bound, self._meter)
         self.call = self._linker.frame("call", sync=False)  # type: ignore[method-assign]
         _live.add(self)
 

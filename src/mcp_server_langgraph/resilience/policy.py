@@ -251,12 +251,12 @@ class Repeat:
                 step = self.again(call.attempt, began, clock(), exc, last, call.fn, call.args, call.kwargs)
                 if step is None:
                     raise
-                if isinstance(step, BaseException):
-                    raise step  # noqa: B904 (what it came from, if anything, it carries already)
                 last = exc
             else:
                 if call.attempt > 1:
                     self.recovered(call.attempt)
                 return result
+            if isinstance(step, BaseException):
+                raise step
             await asyncio.sleep(step)
             call.attempt += 1

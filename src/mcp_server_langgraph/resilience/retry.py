@@ -6,11 +6,12 @@ retryable (connection errors, timeouts, 408, 429, 5xx), never 4xx, bugs, cancell
 is exponential with jitter; Retry-After is a minimum; no attempt is begun that the deadline cannot hold.
 
 Errors: the dependency's last exception, with a note of attempts and time; `RetriesExhausted` from it where
-``RETRY_RERAISE`` is false. Events: ``retry``, ``retry_exhausted``. Metrics: ``retry_*``. Source of the waits: `_backoff`.
+``RETRY_RERAISE`` is false. Events: ``retry``, ``retry_exhausted``. Metrics: ``retry_*``. The waits: `_backoff`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import inspect
 import random
@@ -46,10 +47,10 @@ class Retry(Policy):
 
     ``max_attempts``: attempts in all (>= 1; default 3). ``kind``: see `Kind`. The wait after attempt n is
     ``multiplier * base ** (n - 1)`` seconds, at most ``wait_max`` (defaults 1, 2, 10), spread by ``jitter`` ("full",
-    "equal", "none"). ``retry_after_max``: a dependency that asks for a longer wait (seconds, default 60) is not retried.
-    ``idempotency_key``: for an idempotent write, the keyword argument that carries the key: made once per call where
-    the caller gave none, the same on every attempt; None: the write is idempotent by nature (a PUT). ``reraise``: False
-    raises `RetriesExhausted` from the last error.
+    "equal", "none"). ``retry_after_max``: a dependency that asks for a longer wait (seconds, default 60) is not
+    retried. ``idempotency_key``: for an idempotent write, the keyword argument that carries the key: made once per call
+    where the caller gave none, the same on every attempt; None: the write is idempotent by nature (a PUT). ``reraise``:
+    False raises `RetriesExhausted` from the last error.
 
     ``stop``, ``wait``, ``retry``: tenacity's objects, or functions that take a `RetryState`; they replace
     ``max_attempts``, the exponential wait, and the classifier's word on what is retryable. Cancellation and the
@@ -77,9 +78,9 @@ class Retry(Policy):
         retry: Strategy | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        _check(max_attempts, multiplier, base, wait_max, jitter)
+        _check(max_attempts, multiplier, base, wait_max, jitter, retry_after_max)
         for strategy in (stop, wait, retry):
-            if strategy is not None and inspect.iscoroutinefunction(getattr(strategy, "__call__", None)):
+            if inspect.iscoroutinefunction(strategy) or inspect.iscoroutinefunction(type(strategy).__call__):
                 raise ConfigurationError(f"Retry: {strategy!r} is asynchronous; its plain twin is needed")
         self.operation = Kind(kind)
         self.base = base
@@ -127,14 +128,12 @@ class Retry(Policy):
 
 
 class _RetryLoop(Repeat):
-    counts: _RetryMeter
-
     def __init__(self, policy: Retry, site: Site) -> None:
         self.policy = policy
         self.site = site
         self.keyed = policy.operation is Kind.IDEMPOTENT_WRITE and policy.idempotency_key is not None
         self.counts = _RetryMeter(site)
-        self.meter = self.counts
+        self.meter = self.attempts = self.counts
 
     def recovered(self, attempt: int) -> None:
         self.counts.recovered += 1
@@ -188,7 +187,7 @@ class _RetryLoop(Repeat):
         else:
             full = exponential(state.attempt_number, policy.multiplier, policy.base, policy.wait_max)
             own = jittered(full, policy.jitter, policy.chance())
-        state.upcoming_sleep = max(own, verdict.retry_after or 0.0)
+        state.upcoming_sleep = float(max(own, verdict.retry_after or 0.0))
         return state.upcoming_sleep
 
     def _must_stop(self, state: RetryState) -> bool:
@@ -211,7 +210,7 @@ class _RetryLoop(Repeat):
         """Note on the exception that will be raised what was tried, where it was more than once."""
         raised = instead or exc
         if raised is not None and attempts > 1:
-            raised.add_note(f"resilience: {attempts} attempts in {seconds:.3g} s ({self.site.name})")
+            _note(raised, self.site.name, f"{attempts} attempts in {seconds:.3g} s")
         return instead
 
 
@@ -234,16 +233,31 @@ class _RetryMeter:
         yield Sample("retry_success_after_retry_total", (name,), self.recovered)
 
 
+def _note(exc: Exception, name: str, tried: str) -> None:
+    """Say on the exception what was tried, in place of what an earlier call said on the same object."""
+    head, tail = "resilience: ", f" ({name})"
+    with contextlib.suppress(Exception):  # a frozen dataclass may be an exception
+        notes = getattr(exc, "__notes__", [])
+        notes[:] = [note for note in notes if not (note.startswith(head) and note.endswith(tail))]
+        exc.add_note(f"{head}{tried}{tail}")
+
+
 def _either(one: Callable[[Any], bool] | None, other: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return other if one is None else lambda result: one(result) or other(result)
 
 
 def _check(
-    max_attempts: int | None, multiplier: float | None, base: float, wait_max: float | None, jitter: str
+    max_attempts: float | None,
+    multiplier: float | None,
+    base: float,
+    wait_max: float | None,
+    jitter: str,
+    retry_after_max: float,
 ) -> None:
-    if max_attempts is not None and (max_attempts != int(max_attempts) or max_attempts < 1):
+    if max_attempts is not None and not (isinstance(max_attempts, int) and max_attempts >= 1):
         raise ConfigurationError(f"Retry: max_attempts={max_attempts!r} must be a whole number of at least 1")
-    for label, value in (("multiplier", multiplier), ("wait_max", wait_max)):
+    seconds = (("multiplier", multiplier), ("wait_max", wait_max), ("retry_after_max", retry_after_max))
+    for label, value in seconds:
         if value is not None and not value >= 0:
             raise ConfigurationError(f"Retry: {label}={value!r} must be at least 0")
     if not base >= 1:

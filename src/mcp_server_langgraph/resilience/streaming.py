@@ -5,20 +5,29 @@ one attempt and the total. They run while we wait for the stream, step by step, 
 the consumer's context. Before the first item retry and fallback are free to act; after it an interruption is a
 `StreamInterrupted` with what was received. Guards are held from the first attempt to the end of the stream, and its
 outcome is recorded there; a consumer that stops early (``aclose``, ``break`` in ``aclosing``) is neutral.
+
+Errors: those of the policies, and `StreamInterrupted` where a failure came after the first item; what is no failure of
+the dependency (a bug, a client error) passes as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .deadline import current_deadline
-from .errors import DeadlineExceeded, StreamInterrupted, TimedOut
+from . import _functions
+from ._functions import END, Source
+from ._link import CallMeter
+from ._timers import queue_for
+from .deadline import Deadline, current_deadline
+from .errors import DeadlineExceeded, StreamInterrupted
 from .outcome import Outcome
 from .policy import WAIT, Call, Guard, Policy, Repeat, Site
-from .timeout import AttemptGuard, TimeGuard, timeout
+from .timeout import AttemptGuard, TimeGuard
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -29,145 +38,269 @@ __all__ = ["KEPT_ITEMS", "as_function", "stream"]
 KEPT_ITEMS: Final = 1000
 
 Stream = AsyncGenerator[Any, Any]
-Proceed = Callable[[Call], Stream]
-
-_END: Final = object()
+Nodes = Sequence[Guard | Repeat | Policy]
 
 
 def as_function(pipeline: Pipeline, fn: Callable[..., Any]) -> Callable[..., Stream]:
     """An async generator function that runs ``fn`` through the pipeline."""
+    guarded, bare = _link(pipeline), _Plan(pipeline.site)
+
+    def begin(*args: Any, **kwargs: Any) -> _Run:
+        call = Call(fn, args, kwargs, pipeline.site)
+        return _Run(bare if pipeline.site.bypassed else guarded, call)
+
+    return _generator(begin)
+
+
+def stream(
+    pipeline: Pipeline, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Stream:
+    """``fn(*args, **kwargs)`` through the policies of the pipeline."""
+    return as_function(pipeline, fn)(*args, **kwargs)
+
+
+def _generator(begin: Callable[..., _Run]) -> Callable[..., Stream]:
+    """The generator function whose streams do what ``begin`` gives them to do."""
 
     async def frame(*args: Any, **kwargs: Any) -> Stream:
-        source = stream(pipeline, fn, args, kwargs)
-        item = await _start(source)
+        run = begin(*args, **kwargs)
         try:
-            while item is not _END:
-                item = await _pass_on(source, (yield item))
-        finally:
-            await source.aclose()
+            item = await run.first()
+            while item is not END:
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    raise
+                except BaseException as thrown:
+                    item = await run.throw(thrown)
+                else:
+                    item = await run.next(sent)
+            await run.source.close()
+        except BaseException as exc:
+            raised = await run.failed(exc)
+            if raised is exc:
+                raise
+            try:
+                raise raised from raised.__cause__ or exc
+            finally:
+                del raised  # an exception kept in its own frame is a cycle
+        run.succeeded()
 
     return frame
 
 
-async def _start(source: Stream) -> Any:
-    return await anext(source, _END)
+def _called(call: Call) -> Any:
+    """What the guarded function gives, if it can be iterated over."""
+    items = call.fn(*call.args, **call.kwargs)
+    if hasattr(items, "__anext__"):
+        return items
+    if hasattr(items, "__aiter__"):
+        return aiter(items)
+    close = getattr(items, "close", None)
+    if close is not None:
+        close()  # a coroutine that will not be awaited
+    name = _functions.qualified_name(call.fn)
+    raise TypeError(f"cannot stream {name}: an async generator is needed, and it gave {type(items).__name__}")
 
 
-async def _pass_on(source: Stream, sent: Any) -> Any:
-    try:
-        return await source.asend(sent)
-    except StopAsyncIteration:
-        return _END
+class _Plan:
+    """What the streams of a pipeline have in common, up to the first policy that is no guard."""
+
+    def __init__(self, site: Site, nodes: Nodes = (), proceed: Callable[[Call], Any] = _called) -> None:
+        at = next((index for index, node in enumerate(nodes) if isinstance(node, Repeat)), len(nodes))
+        self.site = site
+        self.outer = [node for node in nodes[:at] if isinstance(node, Guard)]
+        self.repeat = next((node for node in nodes if isinstance(node, Repeat)), None)
+        self.inner = [node for node in nodes[at:] if isinstance(node, Guard)]
+        self.proceed = proceed
+        self.meter: CallMeter | None = None
+        self.guarded = False
 
 
-def stream(pipeline: Pipeline, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Stream:
-    """``fn(*args, **kwargs)`` through the policies of the pipeline."""
-    call = Call(fn, args, kwargs, pipeline.site)
-    if pipeline.site.bypassed:
-        return _source(call)
-    return _chain(list(pipeline.bound), pipeline.site)(call)
+def _link(pipeline: Pipeline) -> _Plan:
+    plan = _linked(pipeline.bound, pipeline.site)
+    plan.meter = next((meter for meter in pipeline.meters() if isinstance(meter, CallMeter)), None)
+    return plan
 
 
-def _source(call: Call) -> Stream:
-    source: Stream = call.fn(*call.args, **call.kwargs)
-    if not hasattr(source, "__anext__"):
-        raise TypeError(f"{call.fn!r} gave {type(source).__name__}, not an async generator")
-    return source
+def _linked(bound: Nodes, site: Site) -> _Plan:
+    at = next((index for index, item in enumerate(bound) if isinstance(item, Policy)), None)
+    if at is None:
+        plan = _Plan(site, bound)
+    else:
+        plan = _Plan(site, bound[:at], _around(bound[at], _linked(bound[at + 1 :], site)))
+    plan.guarded = True
+    return plan
 
 
-def _chain(bound: list[Guard | Repeat | Policy], site: Site) -> Proceed:
-    around = next((index for index, item in enumerate(bound) if isinstance(item, Policy)), None)
-    if around is None:
-        return lambda call: _segment(bound, call, _source, site)
-    policy, rest = bound[around], _chain(bound[around + 1 :], site)
+def _around(policy: Guard | Repeat | Policy, plan: _Plan) -> Callable[[Call], Any]:
     assert isinstance(policy, Policy)
-
-    def proceed(call: Call) -> Stream:
-        return policy.stream(call, rest)
-
-    head = bound[:around]
-    return (lambda call: _segment(head, call, proceed, site)) if head else proceed
-
-
-async def _segment(nodes: list[Guard | Repeat | Policy], call: Call, proceed: Proceed, site: Site) -> Stream:
-    """Guards, an optional retry, guards."""
-    at = next((index for index, node in enumerate(nodes) if isinstance(node, Repeat)), None)
-    outer = _Entered(nodes if at is None else nodes[:at], site)
-    repeat = None if at is None else nodes[at]
-    assert repeat is None or isinstance(repeat, Repeat)
-    attempt = _Attempt(call, proceed, [] if at is None else nodes[at + 1 :], outer, site)
-    try:
-        await outer.enter()
-        item = await _until_first(attempt, repeat, call)
-        while item is not _END:
-            attempt.keep(item)
-            sent = yield item
-            item = await attempt.next(sent)
-    except BaseException as exc:
-        raised = await attempt.failed(exc)
-        raised = outer.failed(raised)
-        if raised is exc:
-            raise
-        raise raised from (raised.__cause__ or exc)
-    await attempt.succeeded()
-    outer.succeeded()
+    kind = type(policy)
+    if kind.stream is Policy.stream and kind.run is not Policy.run:
+        raise TypeError(f"{policy.kind} cannot guard an async generator: {kind.__qualname__} has no stream()")
+    proceed = _generator(partial(_Run, plan))
+    return lambda call: policy.stream(call, proceed)
 
 
-async def _until_first(attempt: _Attempt, repeat: Repeat | None, call: Call) -> Any:
-    """Attempts until one gives its first item."""
-    if repeat is None:
-        return await attempt.first()
-    clock = asyncio.get_running_loop().time
-    began = clock()
-    last: Exception | None = None
-    if repeat.keyed:
-        call.kwargs = repeat.with_key(call.kwargs)
-    repeat.attempts.first += 1
-    while True:
+class _Run:
+    """One stream on its way."""
+
+    def __init__(self, plan: _Plan, call: Call) -> None:
+        self.plan = plan
+        self.call = call
+        self.clock = asyncio.get_running_loop().time
+        self.began = self.clock()
+        self.outer = _Entered(plan.site)
+        self.inner = _Entered(plan.site)
+        self.clocks: tuple[_Clock, ...] = ()
+        self.source = Source()
+        self.received: deque[Any] = deque(maxlen=KEPT_ITEMS)
+        self.count = 0
+
+    async def first(self) -> Any:
+        """The first item, with everything that may be done to get it."""
+        item = await self.outer.enter(self.plan.outer, self._attempts)
+        self.clocks = (*self.outer.clocks, *self.inner.clocks)
+        return self._kept(item)
+
+    async def next(self, sent: Any) -> Any:
+        """The next item."""
+        with self._step():
+            return self._kept(await self.source.next(sent))
+
+    async def throw(self, exc: BaseException) -> Any:
+        """The next item, if the source has one after that."""
+        with self._step():
+            return self._kept(await self.source.throw(exc))
+
+    async def failed(self, exc: BaseException) -> BaseException:
+        """Close the source, tell the guards, and give what to raise."""
+        raised = self.outer.failed(await self._attempt_failed(exc))
+        if self.plan.meter is not None:
+            self.plan.meter.ended(raised)
+        return self._interrupted(raised) if self.plan.guarded and self.count else raised
+
+    def succeeded(self) -> None:
+        """Tell the guards that the stream came to its end."""
+        self.inner.succeeded()
+        self.outer.succeeded()
+        if self.plan.meter is not None:
+            self.plan.meter.histogram.observe(self.clock() - self.began)
+
+    def _kept(self, item: Any) -> Any:
+        if item is not END and self.plan.guarded:
+            self.received.append(item)
+            self.count += 1
+        return item
+
+    async def _attempts(self) -> Any:
+        """Attempts until one gives its first item."""
+        repeat, call = self.plan.repeat, self.call
+        if repeat is None:
+            return await self._attempt()
+        began = self.clock()
+        exc: BaseException | None = None
+        last: Exception | None = None
+        if repeat.keyed:
+            call.kwargs = repeat.with_key(call.kwargs)
+        repeat.attempts.first += 1
         try:
-            item = await attempt.first()
-        except Exception as raw:
-            exc = await attempt.failed(raw)
-            assert isinstance(exc, Exception)
-            step = repeat.again(call.attempt, began, clock(), exc, last, call.fn, call.args, call.kwargs)
-            if not isinstance(step, float):
-                raise (step or exc) from exc.__cause__
-            last = exc
-        else:
-            if call.attempt > 1:
-                repeat.recovered(call.attempt)
-            return item
-        await asyncio.sleep(step)
-        call.attempt += 1
+            while True:
+                try:
+                    item = await self._attempt()
+                except Exception as raw:
+                    exc = await self._attempt_failed(raw)
+                    if not isinstance(exc, Exception):
+                        raise exc from None  # cancelled while the attempt was being closed
+                    step = repeat.again(
+                        call.attempt, began, self.clock(), exc, last, call.fn, call.args, call.kwargs
+                    )
+                    if step is None:
+                        raise exc from exc.__cause__
+                    if isinstance(step, BaseException):
+                        raise step  # noqa: B904 (what it came from, if anything, it carries already)
+                    last = exc
+                else:
+                    if call.attempt > 1:
+                        repeat.recovered(call.attempt)
+                    return item
+                await asyncio.sleep(step)
+                call.attempt += 1
+        finally:
+            exc = last = step = None  # an exception kept in its own frame is a cycle
+
+    async def _attempt(self) -> Any:
+        self.inner = _Entered(self.plan.site)
+        return await self.inner.enter(self.plan.inner, self._open)
+
+    async def _open(self) -> Any:
+        self.source = Source(self.plan.proceed(self.call))
+        return await self.source.next()
+
+    async def _attempt_failed(self, exc: BaseException) -> BaseException:
+        try:
+            await self.source.close()
+        except BaseException as closing:
+            exc = closing
+        return self.inner.failed(exc)
+
+    def _step(self) -> _Step | _FreeStep:
+        if not self.clocks:
+            return _FREE
+        now = self.clock()
+        end = self.clocks[0].next_end(now)
+        for clock in self.clocks[1:]:
+            other = clock.next_end(now)
+            if other.when < end.when:
+                end = other
+        return _Step(end)
+
+    def _interrupted(self, exc: BaseException) -> BaseException:
+        site = self.plan.site
+        told = isinstance(exc, StreamInterrupted) and exc.pipeline == site.name
+        if told or not isinstance(exc, Exception) or site.verdict(exc).outcome is not Outcome.FAILURE:
+            return exc
+        interrupted = StreamInterrupted(site.name, tuple(self.received), self.count)
+        interrupted.__cause__ = exc
+        return interrupted
 
 
 class _Entered:
     """Guards that were entered together and are left together, the innermost first."""
 
-    def __init__(self, guards: Sequence[Guard | Repeat | Policy], site: Site) -> None:
-        self.guards = [guard for guard in guards if isinstance(guard, Guard)]
+    def __init__(self, site: Site) -> None:
         self.site = site
         self.tokens: list[tuple[Guard, Any]] = []
         self.clocks: list[_Clock] = []
 
-    async def enter(self) -> None:
-        now = asyncio.get_running_loop().time()
-        for guard in self.guards:
+    async def enter(self, guards: Sequence[Guard], then: Callable[[], Awaitable[Any]], at: int = 0) -> Any:
+        """Enter the guards from ``at`` on, then do the rest, each clock running from its place in the order."""
+        time = asyncio.get_running_loop().time
+        for index in range(at, len(guards)):
+            guard = guards[index]
             if isinstance(guard, TimeGuard):
-                self.clocks.append(_Clock(guard, now))
-                continue
-            token = guard.enter(now)
+                self._refuse_expired(time())
+                clock = _Clock(guard, time())
+                self.clocks.append(clock)
+                with _Step(clock.first_end()):
+                    return await self.enter(guards, then, index + 1)
+            token = guard.enter(time())
             if token is WAIT:
                 token = await guard.wait()
             self.tokens.append((guard, token))
+        return await then()
+
+    def _refuse_expired(self, now: float) -> None:
+        deadline = current_deadline()
+        if deadline is not None and deadline.when <= now:
+            raise DeadlineExceeded(self.site.name)
 
     def failed(self, exc: BaseException) -> BaseException:
         now = asyncio.get_running_loop().time()
-        raised = exc
         while self.tokens:
             guard, token = self.tokens.pop()
-            raised = guard.failed(token, now, raised) or raised
-        return raised
+            exc = guard.failed(token, now, exc) or exc
+        return exc
 
     def succeeded(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -176,89 +309,80 @@ class _Entered:
             guard.succeeded(token, now)
 
 
+class _End(NamedTuple):
+    """When a step must be over, and whose word that is. ``fresh``: it is ``seconds`` from now."""
+
+    when: float
+    seconds: float
+    clock: str
+    guard: TimeGuard
+    began: float
+    fresh: bool
+
+
 class _Clock:
-    """A timeout's clocks for one stream."""
+    """A timeout's clocks for one stream, with the settings that it began with."""
 
     def __init__(self, guard: TimeGuard, began: float) -> None:
+        policy = guard.policy
+        name = "attempt" if isinstance(guard, AttemptGuard) else "total"
         self.guard = guard
         self.began = began
-        self.name = "attempt" if isinstance(guard, AttemptGuard) else "total"
+        self.whole = _End(began + policy.seconds, policy.seconds, name, guard, began, fresh=False)
+        self.first_item = policy.first_item
+        self.idle = policy.idle
 
-    def left(self, now: float, *, first: bool) -> tuple[float, str]:
-        """Seconds that the next step may take, and the name of the clock that says so."""
-        policy = self.guard.policy
-        whole = (self.began + policy.seconds - now, self.name)
-        step = (policy.first_item, "first item") if first else (policy.idle, "idle")
-        return whole if step[0] is None else min(whole, (step[0], step[1]))
+    def first_end(self) -> _End:
+        """The end of the wait for the first item, which begins with the clock."""
+        if self.first_item is not None and self.first_item < self.whole.seconds:
+            when = self.began + self.first_item
+            return _End(when, self.first_item, "first item", self.guard, self.began, fresh=True)
+        return self.whole._replace(fresh=True)
+
+    def next_end(self, now: float) -> _End:
+        """The end of the wait for another item, which begins now."""
+        if self.idle is not None and now + self.idle < self.whole.when:
+            return _End(now + self.idle, self.idle, "idle", self.guard, self.began, fresh=True)
+        return self.whole
 
 
-class _Attempt:
-    """One attempt at a stream: its guards, its source, its clocks."""
+class _Step:
+    """Cuts one step of a stream. The deadline is the context's only meanwhile."""
 
-    def __init__(
-        self, call: Call, proceed: Proceed, guards: Sequence[Guard | Repeat | Policy], outer: _Entered, site: Site
+    __slots__ = ("_deadline", "_end")
+
+    def __init__(self, end: _End) -> None:
+        self._end = end
+
+    def __enter__(self) -> None:
+        end = self._end
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a timeout needs a running task")
+        loop = task.get_loop()
+        self._deadline = Deadline(task, end.when, end.guard, current_deadline())
+        self._deadline.start(loop, queue_for(loop, end.seconds) if end.fresh else None)
+        self._deadline.open()
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.call = call
-        self.proceed = proceed
-        self.guards = guards
-        self.outer = outer
-        self.site = site
-        self.entered = _Entered((), site)
-        self.source: Stream | None = None
-        self.received: deque[Any] = deque(maxlen=KEPT_ITEMS)
-        self.count = 0
-
-    def keep(self, item: Any) -> None:
-        self.received.append(item)
-        self.count += 1
-
-    async def first(self) -> Any:
-        self.entered = _Entered(self.guards, self.site)
-        await self.entered.enter()
-        self.source = self.proceed(self.call)
-        return await self._step(None)
-
-    async def next(self, sent: Any) -> Any:
-        return await self._step(sent)
-
-    async def _step(self, sent: Any) -> Any:
-        assert self.source is not None
-        now = asyncio.get_running_loop().time()
-        clocks = [(*clock.left(now, first=not self.count), clock) for clock in (*self.outer.clocks, *self.entered.clocks)]
-        seconds, name, clock = min(clocks, key=lambda each: each[0], default=(None, "", None))
-        if clock is None:
-            return await _pass_on(self.source, sent)
-        _refuse_expired(self.site.name, now)
-        try:
-            async with timeout(seconds, name=self.site.name, clock=name):
-                return await _pass_on(self.source, sent)
-        except TimedOut as exc:
-            if exc.clock == name and exc.pipeline == self.site.name:
-                clock.guard.cut(exc, name, now - clock.began + (seconds or 0.0))
-            raise
-
-    async def failed(self, exc: BaseException) -> BaseException:
-        """Close the source, tell the guards, and give what to raise."""
-        await self._close()
-        raised = self.entered.failed(exc)
-        if self.count and isinstance(raised, Exception) and self.site.verdict(raised).outcome is Outcome.FAILURE:
-            interrupted = StreamInterrupted(self.site.name, tuple(self.received), self.count)
-            interrupted.__cause__ = raised
-            return interrupted
-        return raised
-
-    async def succeeded(self) -> None:
-        await self._close()
-        self.entered.succeeded()
-
-    async def _close(self) -> None:
-        source, self.source = self.source, None
-        close = getattr(source, "aclose", None)
-        if close is not None:
-            await close()
+        if self._deadline.close() and isinstance(exc, asyncio.CancelledError):
+            end = self._end
+            if self._deadline.inherited:
+                now = asyncio.get_running_loop().time()
+                raise end.guard.cut("inherited", now - end.began) from exc
+            raise end.guard.cut(end.clock, end.seconds) from exc
 
 
-def _refuse_expired(name: str, now: float) -> None:
-    deadline = current_deadline()
-    if deadline is not None and deadline.when <= now:
-        raise DeadlineExceeded(name)
+class _FreeStep:
+    """A step without a clock."""
+
+    def __enter__(self) -> None:
+        """Nothing is set."""
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is taken back."""
+
+
+_FREE: Final = _FreeStep()

@@ -13,13 +13,14 @@ Events: ``timeout``. Metrics: ``timeout_violations_total``, ``timeout_duration_s
 from __future__ import annotations
 
 import asyncio
+import math
 from asyncio import current_task
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from . import _stack, config, events
-from ._timers import Stay, Task, TimerQueue, queue_for, queues_of
+from ._timers import Stay, Task, TimerQueue, queue_for
 from .deadline import INHERITED, Deadline, current_deadline
 from .errors import ConfigurationError, DeadlineExceeded, TimedOut
 from .metrics import Histogram, Sample
@@ -43,7 +44,9 @@ class Timeout(Policy):
     kind: ClassVar[str] = "timeout"
     refuses_sync = "a timeout cannot cut a plain function; make it async def"
 
-    def __init__(self, seconds: float | None = None, *, first_item: float | None = None, idle: float | None = None):
+    def __init__(
+        self, seconds: float | None = None, *, first_item: float | None = None, idle: float | None = None
+    ):
         for label, value in (("seconds", seconds), ("first_item", first_item), ("idle", idle)):
             if value is not None and not value > 0:
                 raise ConfigurationError(f"Timeout: {label}={value!r} must be above 0 seconds")
@@ -63,7 +66,10 @@ class Timeout(Policy):
     def settings(self) -> Mapping[str, Any]:
         """The settings in force."""
         clocks = {"first_item": self.first_item, "idle": self.idle}
-        return {"seconds": self.seconds, **{name: value for name, value in clocks.items() if value is not None}}
+        return {
+            "seconds": self.seconds,
+            **{name: value for name, value in clocks.items() if value is not None},
+        }
 
     def bind(self, site: Site) -> Guard:
         """Per attempt inside a retry, total outside."""
@@ -82,14 +88,27 @@ class TimeGuard(Guard):
     def __init__(self, policy: Timeout, site: Site) -> None:
         self.policy = policy
         self.site = site
+        self.queue: TimerQueue | None = None
         self.meter = self.counts = _TimeoutMeter(site)
 
-    def cut(self, exc: BaseException, clock: str, seconds: float) -> TimedOut:
+    def cut(self, clock: str, seconds: float) -> TimedOut:
         """Count a cut, and give what to raise."""
         self.counts.violations += 1
         self.counts.durations.observe(seconds)
         events.emit("timeout", self.site.name, operation=self.site.operation, seconds=seconds, clock=clock)
         return TimedOut(self.site.name, seconds, clock)
+
+    def find_queue(self, loop: asyncio.AbstractEventLoop, seconds: float) -> TimerQueue:
+        """The queue of that length, remembered; one of its own where the loop has too many lengths."""
+        queue = self.queue
+        if queue is None or queue.seconds != seconds or queue.loop is not loop:
+            queue = self.queue = queue_for(loop, seconds) or TimerQueue(loop, seconds)
+        return queue
+
+
+# What is timed, and where: a task keyed by itself, or a stay. The queue is part of it, because the length may change
+# (and another loop come by) while calls are in flight.
+_Timed = tuple[Stay | Task, TimerQueue]
 
 
 class AttemptGuard(TimeGuard):
@@ -97,14 +116,11 @@ class AttemptGuard(TimeGuard):
 
     clock = "attempt"
 
-    def __init__(self, policy: Timeout, site: Site) -> None:
-        super().__init__(policy, site)
-        self.queue: TimerQueue | None = None
-
-    def enter(self, now: float) -> Stay | Task:
+    def enter(self, now: float) -> _Timed:
         task = current_task()
         queue = self.queue
         seconds = self.policy.seconds
+        deadline = INHERITED.get()
         if (
             task is None
             or queue is None
@@ -112,87 +128,104 @@ class AttemptGuard(TimeGuard):
             or queue.loop is not task.get_loop()
             or task in queue.entries
             or task.cancelling()
-            or INHERITED.get() is not None
+            # A deadline that this task opened (and that is open) cuts it by itself.
+            or (deadline is not None and (deadline.task is not task or deadline.end <= now))
         ):
-            return self._enter_slowly(_needed(task), now)
+            return self._enter_slowly(_needed(task), seconds, now)
         queue.entries[task] = when = now + seconds
         if queue.handle is None:
             queue.schedule(when)
-        return task
+        return task, queue
 
-    def _enter_slowly(self, task: Task, now: float) -> Stay | Task:
-        """The first call on a loop, re-entry of one task, a task being cancelled, or an inherited deadline."""
-        seconds = self.policy.seconds
+    def _enter_slowly(self, task: Task, seconds: float, now: float) -> _Timed:
+        """The first call on a loop, re-entry of one task, a task being cancelled, or a deadline of another task."""
         loop = task.get_loop()
-        self.queue = queue_for(loop, seconds)
+        queue = self.find_queue(loop, seconds)
+        when = now + seconds
         deadline = current_deadline()
-        if deadline is not None:
-            left = deadline.when - now
-            if left <= 0:
-                raise DeadlineExceeded(self.site.name)
-            if left < seconds and deadline.task is not task:
-                inherited = InheritedStay(task)
-                inherited.arm_at(loop, deadline.when)
-                return inherited
-        if self.queue is not None and task not in self.queue.entries and not task.cancelling():
-            self.queue.add(task, now + seconds)
-            return task
-        stay = Stay(task)
-        stay.arm(loop, seconds, now)
-        return stay
+        if deadline is not None and deadline.when <= now:
+            raise DeadlineExceeded(self.site.name)
+        if deadline is not None and deadline.task is not task:
+            inheriting = Deadline(task, when, self, deadline)
+            inheriting.start(loop, queue)
+            return inheriting, queue
+        if task in queue.entries or task.cancelling():
+            stay = Stay(task)
+            stay.arm_in(queue, when)
+            return stay, queue
+        queue.add(task, when)
+        return task, queue
 
-    def succeeded(self, token: Stay | Task, now: float) -> None:
-        queue = self.queue
-        if queue is None or queue.entries.pop(token, None) is None:
-            self._ended(token)
+    def succeeded(self, token: _Timed, now: float) -> None:
+        entry, queue = token
+        if queue.entries.pop(entry, None) is None:
+            _ended(entry, queue)
 
-    def failed(self, token: Stay | Task, now: float, exc: BaseException) -> BaseException | None:
-        if not self._ended(token) or not isinstance(exc, asyncio.CancelledError):
+    def failed(self, token: _Timed, now: float, exc: BaseException) -> BaseException | None:
+        entry, queue = token
+        if not _ended(entry, queue) or not isinstance(exc, asyncio.CancelledError):
             return None
-        if isinstance(token, InheritedStay):
-            return self.cut(exc, "inherited", self.policy.seconds)
-        return self.cut(exc, "attempt", self.policy.seconds)
-
-    def _ended(self, token: Stay | Task) -> bool:
-        """End the stay wherever it is timed; True if we cut it."""
-        if isinstance(token, Stay):
-            return token.ended()
-        queue = self.queue
-        if queue is None or not (token in queue.entries or token in queue.fired):
-            return _ended_anywhere(token)
-        return queue.ended(token)
+        if isinstance(entry, Deadline) and entry.inherited:
+            return self.cut("inherited", now - entry.end + queue.seconds)
+        return self.cut("attempt", queue.seconds)
 
 
-class InheritedStay(Stay):
-    """A stay that ends with the caller's deadline, in a task that the deadline's own timer does not cut."""
-
-    __slots__ = ()
+def _ended(entry: Stay | Task, queue: TimerQueue) -> bool:
+    """End a stay; True if we cut it."""
+    return entry.ended() if isinstance(entry, Stay) else queue.ended(entry)
 
 
 class TotalGuard(TimeGuard):
     """A deadline for everything inside."""
 
     def enter(self, now: float) -> Deadline:
-        task = _needed(current_task())
+        task = current_task()
+        queue = self.queue
+        seconds = self.policy.seconds
+        parent = INHERITED.get()
+        if (
+            task is None
+            or parent is not None
+            or queue is None
+            or queue.seconds != seconds
+            or queue.loop is not task.get_loop()
+        ):
+            return self._enter_slowly(_needed(task), seconds, now)
+        deadline = Deadline(task, now + seconds, self)
+        deadline.seconds = seconds
+        deadline.queue = queue
+        queue.entries[deadline] = deadline.end
+        if queue.handle is None:
+            queue.schedule(deadline.end)
+        deadline.reset = INHERITED.set(deadline)
+        return deadline
+
+    def _enter_slowly(self, task: Task, seconds: float, now: float) -> Deadline:
+        """The first call on a loop, or a deadline around this one."""
+        loop = task.get_loop()
         parent = current_deadline()
-        deadline = Deadline(task, now + self.policy.seconds, self)
         if parent is not None and parent.when <= now:
             raise DeadlineExceeded(self.site.name)
-        deadline.open(parent)
-        loop = task.get_loop()
-        if not deadline.inherited:
-            deadline.arm(loop, self.policy.seconds, now)
-        elif parent is not None and parent.task is not task:
-            deadline.arm_at(loop, deadline.when)
+        deadline = Deadline(task, now + seconds, self, parent)
+        deadline.seconds = seconds
+        deadline.start(loop, self.find_queue(loop, seconds))
+        deadline.open()
         return deadline
 
     def succeeded(self, token: Deadline, now: float) -> None:
-        token.close()
+        queue = token.queue
+        if queue is None or queue.entries.pop(token, None) is None:
+            token.close()
+        else:
+            token.task = None
+            token.leave()
 
     def failed(self, token: Deadline, now: float, exc: BaseException) -> BaseException | None:
         if not token.close() or not isinstance(exc, asyncio.CancelledError):
             return None
-        return self.cut(exc, "inherited" if token.inherited else "total", self.policy.seconds)
+        if token.inherited:
+            return self.cut("inherited", now - token.end + token.seconds)
+        return self.cut("total", token.seconds)
 
     def verdict(self, deadline: Deadline | None) -> Verdict:
         """What a cancellation means inside: a failure where this very guard's own time ran out."""
@@ -214,56 +247,76 @@ class _TimeoutMeter:
         yield Sample("timeout_duration_seconds", labels, self.durations.value())
 
 
+# Seconds. A block entered this soon after its `timeout` was made may share the queue of its length, in which ends
+# must come in order; nobody notices this much.
+_AT_ONCE: Final = 0.001
+
+
 class timeout:  # noqa: N801 (the shape and the spelling of asyncio.timeout)
     """``async with timeout(seconds): ...``: a deadline that everything inside inherits.
 
-    The shape of ``asyncio.timeout``: ``when()``, ``reschedule(when)``, ``expired()``. ``seconds`` None: no limit of its
-    own. Raises `TimedOut`, also a TimeoutError, at the end of the block where the time ran out in it; RuntimeError
-    outside a task or where it is entered twice.
+    The shape of ``asyncio.timeout``: ``when()``, ``reschedule(when)``, ``expired()``; the time runs from its making.
+    ``seconds`` None: no limit of its own. ``name`` and ``clock`` are told in the error.
+
+    Raises `TimedOut`, also a TimeoutError, at the end of the block where the time ran out in it; RuntimeError outside a
+    task or where it is entered twice.
     """
 
     def __init__(self, seconds: float | None, *, name: str = "timeout", clock: str = "total") -> None:
         self._seconds = seconds
         self._name = name
         self._clock = clock
+        self._made = asyncio.get_running_loop().time()
+        self._when = None if seconds is None else self._made + seconds
+        self._state = "created"
         self._deadline: Deadline | None = None
-        self._over = False
 
     def when(self) -> float | None:
         """The loop's time at which it ends; None where it has no limit."""
-        if self._deadline is None or self._seconds is None:
-            return None
-        return self._deadline.when
+        return self._when
 
     def reschedule(self, when: float | None) -> None:
-        """Move the end. Raises RuntimeError where the block has not begun or is over."""
+        """Move the end. Raises RuntimeError where the block has not begun, is over or cut."""
         deadline = self._deadline
-        if deadline is None or self._over or deadline.fired:
-            raise RuntimeError("a timeout can be moved only while its block runs")
-        deadline.disarm()
-        self._seconds = None if when is None else 0.0
-        deadline.when = float("inf") if when is None else when
-        if when is not None:
-            deadline.arm_at(deadline.task.get_loop(), when)
+        if deadline is None:
+            raise RuntimeError("timeout has not been entered")
+        if deadline.fired or self._state != "active":
+            raise RuntimeError(f"cannot move the end of a timeout that is {self._told_state()}")
+        self._when = when
+        self._seconds = None if when is None else when - self._made
+        deadline.move(math.inf if when is None else when)
 
     def expired(self) -> bool:
         """Whether the time ran out in the block."""
         return self._deadline is not None and self._deadline.fired
 
+    def _told_state(self) -> str:
+        if not self.expired():
+            return self._state
+        return "expiring" if self._state == "active" else "expired"
+
+    def __repr__(self) -> str:
+        state = self._told_state()
+        when = (
+            f" when={self._when if self._when is None else round(self._when, 3)}" if state == "active" else ""
+        )
+        return f"<timeout [{state}]{when}>"
+
     async def __aenter__(self) -> timeout:
         if self._deadline is not None:
-            raise RuntimeError("a timeout can be entered only once")
+            raise RuntimeError("timeout has already been entered")
         task = _needed(current_task())
         loop = task.get_loop()
-        now = loop.time()
-        seconds = self._seconds
-        deadline = self._deadline = Deadline(task, float("inf") if seconds is None else now + seconds, self)
-        parent = current_deadline()
-        deadline.open(parent)
-        if seconds is not None and not deadline.inherited:
-            deadline.arm(loop, max(0.0, seconds), now)
-        elif deadline.inherited and parent is not None and parent.task is not task:
-            deadline.arm_at(loop, deadline.when)
+        when = self._when
+        deadline = self._deadline = Deadline(
+            task, math.inf if when is None else when, self, current_deadline()
+        )
+        if self._seconds is None or self._seconds <= 0 or loop.time() - self._made > _AT_ONCE:
+            deadline.start(loop)
+        else:
+            deadline.start(loop, queue_for(loop, self._seconds))
+        deadline.open()
+        self._state = "active"
         return self
 
     async def __aexit__(
@@ -271,21 +324,21 @@ class timeout:  # noqa: N801 (the shape and the spelling of asyncio.timeout)
     ) -> None:
         deadline = self._deadline
         assert deadline is not None
-        self._over = True
+        self._state = "finished"
         if deadline.close() and isinstance(exc, asyncio.CancelledError):
-            clock = "inherited" if deadline.inherited else self._clock
-            raise TimedOut(self._name, self._seconds or 0.0, clock) from exc
+            raise self._error(deadline) from exc
+
+    def _error(self, deadline: Deadline) -> TimedOut:
+        if self._seconds is None or deadline.inherited:
+            waited = asyncio.get_running_loop().time() - self._made
+            return TimedOut(self._name, waited, "inherited")
+        return TimedOut(self._name, self._seconds, self._clock)
 
 
 def _needed(task: Task | None) -> Task:
     if task is None:
         raise RuntimeError("a timeout needs a running task")
     return task
-
-
-def _ended_anywhere(task: Task) -> bool:
-    """End a stay keyed by its task in whichever queue of its loop holds it (the length changed in between)."""
-    return any(queue.ended(task) for queue in queues_of(task.get_loop()) if task in queue.entries or task in queue.fired)
 
 
 def with_timeout(seconds: float | None = None, **options: Any) -> Callable[[F], F]:

@@ -84,7 +84,8 @@ async def trace(names: Sequence[str], steps: Sequence[Step], gaps: Sequence[floa
         try:
             return await invoke(script), loop.time()
         except BaseException as exc:
-            return type(exc).__name__, str(exc), getattr(exc, "__notes__", None), loop.time()
+            context = type(exc.__context__).__name__
+            return type(exc).__name__, str(exc), context, getattr(exc, "__notes__", None), loop.time()
 
     tasks = []
     for gap in gaps:

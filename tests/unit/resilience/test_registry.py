@@ -177,3 +177,13 @@ def test_a_stack_of_decorators_is_listed_as_one_pipeline() -> None:
 def test_every_family_is_there_before_its_first_sample() -> None:
     metrics: list[Metric] = registry.metrics()
     assert {"timeout_violations_total", "bulkhead_queue_depth"} <= {metric.name for metric in metrics}
+
+
+async def test_a_pipeline_is_listed_as_long_as_what_it_made_is_kept() -> None:
+    @Pipeline("inline", CircuitBreaker("inline"))
+    async def guarded() -> int:
+        return 1
+
+    call = Pipeline("kept", CircuitBreaker("kept")).call
+    assert await guarded() == await call(fine) == 1
+    assert {"inline", "kept"} <= {pipeline.name for pipeline in registry.pipelines()}

@@ -1,0 +1,147 @@
+"""A circuit breaker at work in one pipeline: asks the machine, counts, and tells of transitions.
+
+In the closed state's success path there is no lock: one identity check lets a call in, and one lets its success go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from typing import TYPE_CHECKING, Any, Final
+
+from . import events
+from ._breaker import Admission, Mode
+from .errors import CircuitOpen
+from .outcome import Outcome
+from .policy import BadResult, Call, Guard, Policy, Proceed, ProceedStream, ProceedSync, Site
+
+if TYPE_CHECKING:
+    from .circuit_breaker import CircuitBreaker
+
+_AUTOMATIC: Final = Mode.AUTOMATIC
+_MACHINE_ASKED: Final = (Mode.AUTOMATIC, Mode.METRICS_ONLY)
+_REFUSING: Final = (Mode.AUTOMATIC, Mode.FORCED_OPEN)
+
+
+class BreakerGuard(Guard):
+    """Lets calls in, and hears how they ended."""
+
+    def __init__(self, breaker: CircuitBreaker, site: Site) -> None:
+        self.breaker = breaker
+        self.machine = breaker.machine
+        self.counts = breaker.counts
+        self.meter = breaker.counts
+        self.site = site
+
+    def enter(self, now: float) -> Admission | None:
+        admission = self.machine.closed
+        if admission is not None and self.breaker.mode is _AUTOMATIC:
+            return admission
+        return self._enter_slowly(now)
+
+    def _enter_slowly(self, now: float) -> Admission | None:
+        breaker = self.breaker
+        wait = None
+        with breaker.lock:
+            before, mode = breaker.state, breaker.mode
+            admission = self.machine.admit(now) if mode in _MACHINE_ASKED else None
+            refused = admission is None and mode in _REFUSING
+            if refused:
+                self.counts.rejected += 1
+                wait = self.machine.retry_after(now) if mode is _AUTOMATIC else None
+            elif admission is None and mode is Mode.METRICS_ONLY:
+                self.counts.would_reject += 1
+            after = breaker.count_change(before)
+        breaker.tell_change(before, after)
+        if refused:
+            events.emit("rejected", breaker.label, policy=CircuitOpen.policy)
+            raise CircuitOpen(breaker.label, wait)
+        return admission
+
+    def succeeded(self, token: Admission | None, now: float) -> None:
+        machine = self.machine
+        if token is machine.closed and token is not None and not machine.failures:
+            self.counts.successes += 1
+            if self.breaker.listeners.active:
+                self.breaker.listeners.success()
+        elif self.breaker.mode is not Mode.DISABLED:
+            self._succeeded_slowly(token)
+
+    def _succeeded_slowly(self, token: Admission | None) -> None:
+        breaker = self.breaker
+        with breaker.lock:
+            before = breaker.state
+            self.counts.successes += 1
+            if token is not None:
+                self.machine.succeeded(token)
+            after = breaker.count_change(before)
+        breaker.tell_change(before, after)
+        breaker.listeners.success()
+
+    def failed(self, token: Admission | None, now: float, exc: BaseException) -> None:
+        breaker = self.breaker
+        if breaker.mode is Mode.DISABLED:
+            return
+        failure = self._is_failure(exc)
+        with breaker.lock:
+            before = breaker.state
+            if failure:
+                self.counts.failure(exc)
+                if token is not None:
+                    self.machine.failed(token, now)
+            else:
+                self.counts.neutral += 1
+                if token is not None:
+                    self.machine.abandoned(token)
+            after = breaker.count_change(before)
+        if failure:
+            breaker.listeners.failure(exc)
+        breaker.tell_change(before, after)
+
+    def _is_failure(self, exc: BaseException) -> bool:
+        expected = self.breaker.expected
+        if isinstance(exc, Exception) and not isinstance(exc, (*expected, BadResult)):
+            return False
+        return self.site.verdict(exc).outcome is Outcome.FAILURE
+
+
+class Announced(Policy):
+    """A breaker whose listeners are told of each call it lets in, with the function and its arguments."""
+
+    kind = "circuit_breaker"
+
+    def __init__(self, breaker: CircuitBreaker, guard: BreakerGuard) -> None:
+        self.breaker = breaker
+        self.guard = guard
+        self.meter = guard.meter
+
+    async def run(self, call: Call, proceed: Proceed) -> Any:
+        def announced(call: Call) -> Awaitable[Any]:
+            self.breaker.listeners.before_call(call)
+            return proceed(call)
+
+        return await self.guard.run(call, announced)
+
+    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
+        def announced(call: Call) -> Any:
+            self.breaker.listeners.before_call(call)
+            return proceed(call)
+
+        return self.guard.run_sync(call, announced)
+
+    async def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
+        clock = asyncio.get_running_loop().time
+        token = self.guard.enter(clock())
+        self.breaker.listeners.before_call(call)
+        source = proceed(call)
+        try:
+            item = await anext(source)
+            while True:
+                item = await source.asend((yield item))
+        except StopAsyncIteration:
+            self.guard.succeeded(token, clock())
+        except BaseException as exc:
+            self.guard.failed(token, clock(), exc)
+            raise
+        finally:
+            await source.aclose()

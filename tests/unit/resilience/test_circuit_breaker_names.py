@@ -1,0 +1,108 @@
+"""One name is one breaker, and one breaker may stand in many pipelines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mcp_server_langgraph.resilience import (
+    CircuitBreaker,
+    CircuitOpen,
+    ConfigurationError,
+    Pipeline,
+    Retry,
+    circuit_breaker,
+    registry,
+    with_bulkhead,
+)
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    registry.reset()
+    yield
+    registry.reset()
+
+
+async def fine() -> str:
+    return "fine"
+
+
+async def fail(error: BaseException) -> None:
+    raise error
+
+
+async def call(pipeline: Pipeline, error: BaseException | None = None) -> BaseException | None:
+    """One call that fails as told; gives what came out."""
+    try:
+        await (pipeline.call(fine) if error is None else pipeline.call(fail, error))
+    except BaseException as exc:
+        return exc
+    return None
+
+
+def test_the_same_name_with_the_same_settings_is_the_same_breaker() -> None:
+    @circuit_breaker(name="openfga", fail_max=1, timeout=60)
+    def check() -> None:
+        raise ConnectionError
+
+    @circuit_breaker(name="openfga", fail_max=1, timeout=60)
+    def write() -> None: ...
+
+    with pytest.raises(ConnectionError):
+        check()
+    with pytest.raises(CircuitOpen):
+        write()
+    assert registry.breakers()["openfga"].state == "open"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        *({"fail_max": 4}, {"fail_max": 5, "timeout": 61}, {"fail_max": 5, "half_open_max": 2}, {}),
+        *({"fail_max": 5, "success_threshold": 2}, {"fail_max": 5, "lease": 3}),
+        *({"fail_max": 5, "expected_exception": OSError}, {"fail_max": 5, "listeners": [object()]}),
+    ],
+    ids=lambda other: ",".join(other) or "none",
+)
+def test_the_same_name_with_other_settings_is_an_error_that_names_both_places(other: dict[str, Any]) -> None:
+    @circuit_breaker(name="openfga", fail_max=5)
+    async def check() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="'openfga' is asked for with other settings") as caught:
+
+        @circuit_breaker(name="openfga", **other)
+        async def write() -> None: ...
+
+    places = [line for line in str(caught.value).split() if __file__ in line]
+    lines = [int(place.strip(",;").rpartition(":")[2]) for place in places]
+    assert len(lines) == 2
+    assert lines[0] < lines[1]
+
+
+def test_without_a_name_it_belongs_to_its_function() -> None:
+    @circuit_breaker(fail_max=1)
+    @with_bulkhead(limit=5)
+    def one() -> None:
+        raise ConnectionError
+
+    @circuit_breaker(fail_max=1)
+    def other() -> None: ...
+
+    with pytest.raises(ConnectionError):
+        one()
+    other()
+    names = {name.rpartition(".")[2]: breaker.state for name, breaker in registry.breakers().items()}
+    assert names == {"one": "open", "other": "closed"}
+
+
+async def test_one_breaker_object_guards_its_dependency_in_many_pipelines() -> None:
+    breaker = CircuitBreaker(fail_max=2)
+    first, second = Pipeline("first", breaker), Pipeline("second", Retry(1), breaker)
+    await call(first, ConnectionError())
+    await call(second, ConnectionError())
+    assert breaker.name == "first"
+    assert isinstance(await call(first), CircuitOpen)
+    assert isinstance(await call(second), CircuitOpen)
