@@ -6,6 +6,7 @@ In the closed state's success path there is no lock: one identity check lets a c
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -97,6 +98,12 @@ class BreakerGuard(Guard):
         if failure:
             breaker.listeners.failure(exc)
         breaker.tell_change(before, after)
+
+    def refuses_for(self, now: float) -> float:
+        """Seconds for which every call will be refused."""
+        if self.breaker.mode is Mode.FORCED_OPEN:
+            return math.inf
+        return (self.machine.retry_after(now) or 0.0) if self.breaker.mode is _AUTOMATIC else 0.0
 
     def _is_failure(self, exc: BaseException) -> bool:
         expected = self.breaker.expected

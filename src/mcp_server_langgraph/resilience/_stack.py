@@ -91,6 +91,12 @@ def forget() -> None:
     _named.clear()
 
 
+def refuse_bare(decorator: str, first: object) -> None:
+    """Say at decoration that the parentheses are missing; else the function would be taken for an argument."""
+    if callable(first):
+        raise TypeError(f"@{decorator} needs parentheses: @{decorator}()")
+
+
 def caller() -> str:
     """Where the decorator was written: file and line."""
     frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage]

@@ -192,6 +192,8 @@ def _check(label: str, value: float | None, least: int) -> None:
 def with_bulkhead(limit: int | None = None, **options: Any) -> Callable[[F], F]:
     """Decorate a function with a bulkhead of its own (see `Bulkhead`)."""
 
+    _stack.refuse_bare("with_bulkhead", limit)
+
     def decorate(fn: F) -> F:
         return _stack.add(Bulkhead(limit, **options), fn)
 

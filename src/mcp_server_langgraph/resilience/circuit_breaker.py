@@ -202,6 +202,8 @@ class CircuitBreaker(Policy):
             self.name = site.name
             self.apply(config.current(), self.name)
         guard = BreakerGuard(self, site)
+        if site.inside_retry:
+            site.gates.append(guard.refuses_for)
         return Announced(self, guard) if self.listeners.want_calls else guard
 
 
@@ -261,6 +263,7 @@ def circuit_breaker(
     One name is one breaker: the same name with other explicit settings raises `ConfigurationError`, at decoration, and
     names both places. Without a name the breaker belongs to the decorated function.
     """
+    _stack.refuse_bare("circuit_breaker", name)
     place = _stack.caller()
 
     def decorate(fn: F) -> F:

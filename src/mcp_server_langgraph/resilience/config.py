@@ -13,7 +13,7 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -189,6 +189,7 @@ _ATTEMPTS: Final = {"keycloak": 0.4, "openfga": 0.4, "redis": 0.2}
 _PER_SERVICE: Final = {**DEFAULTS, "TIMEOUT": DEFAULTS["DEFAULT_TIMEOUT"]}
 
 KNOWN_SERVICES: Final = ("llm", "openfga", "redis", "keycloak", "prometheus", "database")
+_KNOWN_PREFIXES: Final = tuple(f"{service.upper()}_" for service in KNOWN_SERVICES)
 
 
 def prefixes(service: str) -> tuple[str, ...]:
@@ -201,20 +202,28 @@ class Settings:
     """The settings in force. Immutable; a new one replaces it on reload.
 
     ``environ`` gives the variables; others than the layer's own are ignored. Raises `SettingsError` with everything
-    that is wrong, each with the variable, its value and what is allowed.
+    that is wrong, each with the variable, its value and what is allowed. Variables of services that the layer does
+    not know by name are read, and found wrong, when such a service is built: until then they may be anybody's.
     """
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._values: dict[str, Any] = {}
+        self._unread: dict[str, str] = {}
         problems: list[str] = []
         for name, text in (environ or {}).items():
-            variable = _variable_of(name)
-            if variable is not None and text.strip():
-                self._take(name, text, variable, problems)
+            if not text.strip():
+                continue
+            if name in DEFAULTS or name.startswith(_KNOWN_PREFIXES):
+                self._take(name, text, problems)
+            else:
+                self._unread[name] = text
         if problems:
             raise SettingsError(problems)
 
-    def _take(self, name: str, text: str, variable: Variable, problems: list[str]) -> None:
+    def _take(self, name: str, text: str, problems: list[str]) -> None:
+        variable = DEFAULTS.get(name) or _longest_suffix(name)
+        if variable is None:
+            return
         try:
             self._values[name] = variable.read(text)
         except Exception:
@@ -226,12 +235,33 @@ class Settings:
         return cls(os.environ if environ is None else environ)
 
     def own(self, service: str, variable: str) -> Any:
-        """The service's own value of a variable; None where the operator set none."""
+        """The service's own value of a variable; None where the operator set none. Raises `SettingsError`."""
         for prefix in prefixes(service):
-            value = self._values.get(prefix + variable)
+            name = prefix + variable
+            if name in self._unread:
+                self._read_late(name)
+            value = self._values.get(name)
             if value is not None:
                 return value
         return None
+
+    def _read_late(self, name: str) -> None:
+        problems: list[str] = []
+        self._take(name, self._unread[name], problems)
+        if problems:
+            raise SettingsError(problems)
+        del self._unread[name]
+
+    def problems_of(self, services: Iterable[str]) -> list[str]:
+        """What is wrong with the own variables of these services."""
+        problems: list[str] = []
+        for service in services:
+            for variable in _PER_SERVICE:
+                try:
+                    self.own(service, variable)
+                except SettingsError as error:
+                    problems.extend(error.problems)
+        return list(dict.fromkeys(problems))
 
     def choose(self, service: str, variable: str, explicit: Any = None) -> Any:
         """The value in force: the service's own, else the explicit argument, else the global one, else the default."""
@@ -276,21 +306,10 @@ def _family(service: str) -> str:
     return re.split(r"[.:/]+", service, maxsplit=1)[0].lower()
 
 
-def _variable_of(name: str) -> Variable | None:
-    if name in DEFAULTS:
-        return DEFAULTS[name]
-    for service in KNOWN_SERVICES:
-        if name.startswith(service.upper() + "_"):
-            return _longest_suffix(name)
-    return _longest_suffix(name, generic=False)
-
-
-def _longest_suffix(name: str, *, generic: bool = True) -> Variable | None:
-    """The variable that a per-service name ends with. ``TIMEOUT`` alone is too common a word for unknown services."""
+def _longest_suffix(name: str) -> Variable | None:
+    """The variable that a per-service name ends with."""
     for suffix in sorted(_PER_SERVICE, key=len, reverse=True):
-        if name.endswith("_" + suffix) and (
-            generic or suffix not in {"TIMEOUT", "ATTEMPT_TIMEOUT", "CONCURRENCY_LIMIT"}
-        ):
+        if name.endswith("_" + suffix):
             return _PER_SERVICE[suffix]
     return None
 

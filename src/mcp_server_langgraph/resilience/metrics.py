@@ -58,7 +58,7 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", ("service", "state"), "Times the breaker entered a state."
     ),
     "retry_attempts_total": Family(
-        "counter", ("service", "attempt_number"), "Attempts begun, the first one too."
+        "counter", ("service", "attempt_number"), "Attempts, the first one and those refused inside too."
     ),
     "retry_exhausted_total": Family("counter", ("service",), "Calls that failed after their last attempt."),
     "retry_success_after_retry_total": Family("counter", ("service",), "Calls that a later attempt saved."),

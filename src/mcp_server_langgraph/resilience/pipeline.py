@@ -15,7 +15,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
-from . import _functions, _fuse, config
+from . import _functions, _fuse, config, events
 from ._link import Bound, CallMeter, Linker, segments_of
 from .errors import ConfigurationError
 from .metrics import Meter
@@ -60,7 +60,8 @@ class Pipeline:
         classifier: Classifier | None = None,
         is_failure: Callable[[Any], bool] | None = None,
     ) -> None:
-        check_order(name, policies)
+        _check_parts(name, policies)
+        _check_order(name, policies)
         self.name = name
         self.policies = policies
         self.site = Site(name, operation or name, classifier or classify, is_failure)
@@ -125,6 +126,7 @@ class Pipeline:
         self.site.bypassed = not settings.enabled(self.name)
         for policy in self.policies:
             policy.apply(settings, policy.name or self.name)
+        _warn_of_times(self.name, self.policies)
 
     def retire(self) -> None:
         """Stop being listed: a decorator above has taken the policies over."""
@@ -168,7 +170,26 @@ class Pipeline:
         return f"Pipeline({', '.join([repr(self.name), *map(repr, self.policies)])})"
 
 
-def check_order(name: str, policies: tuple[Policy, ...]) -> None:
+def _check_parts(name: object, policies: tuple[object, ...]) -> None:
+    """Refuse what is no name and what is no policy."""
+    if not isinstance(name, str) or not name:
+        raise ConfigurationError(f"Pipeline: the first argument is its name, not {name!r}")
+    for policy in policies:
+        if not isinstance(policy, Policy):
+            hint = "; make one: call it" if isinstance(policy, type) else ""
+            raise ConfigurationError(f"pipeline {name!r}: {policy!r} is no policy{hint}")
+
+
+def _warn_of_times(name: str, policies: tuple[Policy, ...]) -> None:
+    """Say where an attempt may take as long as all of them together: nothing would be retried after a timeout."""
+    seconds = [policy.settings()["seconds"] for policy in policies if policy.kind == "timeout"]
+    if len(seconds) > 1 and seconds[-1] >= seconds[0]:
+        events.emit(
+            "warning", name, problem="attempt timeout >= total", attempt=seconds[-1], total=seconds[0]
+        )
+
+
+def _check_order(name: str, policies: tuple[Policy, ...]) -> None:
     """Refuse orders that cannot be right, with the reason."""
     kinds = [policy.kind for policy in policies]
     if kinds.count("retry") > 1:

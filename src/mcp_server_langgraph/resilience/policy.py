@@ -88,6 +88,8 @@ class Site:
         self.clock: tuple[asyncio.AbstractEventLoop | None, Callable[[], float]] = (None, time.monotonic)
         self.total: TotalGuard | None = None
         self.inside_retry = False
+        # Of what stands inside the retry loop: seconds for which it refuses every attempt, as far as it knows.
+        self.gates: list[Callable[[float], float]] = []
 
     def adopt_loop(self) -> Callable[[], float]:
         """The clock of the running loop, remembered with it. The usual loop's is ``time.monotonic`` behind a method."""

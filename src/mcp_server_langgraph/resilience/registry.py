@@ -56,6 +56,9 @@ def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
     """
     try:
         settings = config.Settings.from_env(environ)
+        problems = settings.problems_of(_services())
+        if problems:
+            raise SettingsError(problems)
     except SettingsError as exc:
         events.emit("warning", "settings", problem="reload refused", details=str(exc))
         raise
@@ -64,6 +67,12 @@ def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
         pipeline.apply(settings)
     events.emit("reload", "settings", pipelines=len(pipelines()))
     return settings
+
+
+def _services() -> Iterator[str]:
+    for pipeline in pipelines():
+        yield pipeline.name
+        yield from (policy.name for policy in pipeline.policies if policy.name)
 
 
 def reset() -> None:

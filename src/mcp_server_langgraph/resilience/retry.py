@@ -82,7 +82,7 @@ class Retry(Policy):
         for strategy in (stop, wait, retry):
             if inspect.iscoroutinefunction(strategy) or inspect.iscoroutinefunction(type(strategy).__call__):
                 raise ConfigurationError(f"Retry: {strategy!r} is asynchronous; its plain twin is needed")
-        self.operation = Kind(kind)
+        self.operation = _kind(kind)
         self.base = base
         self.jitter: Jitter = jitter
         self.retry_after_max = retry_after_max
@@ -167,7 +167,8 @@ class _RetryLoop(Repeat):
             return self._exhausted(exc, attempt, now - began)
         deadline = current_deadline()
         too_late = deadline is not None and now + delay >= deadline.when
-        if too_late or (verdict.retry_after or 0.0) > self.policy.retry_after_max:
+        in_vain = any(refuses_for(now) > delay for refuses_for in self.site.gates)
+        if too_late or in_vain or (verdict.retry_after or 0.0) > self.policy.retry_after_max:
             return self._given_up(None, attempt, now - began, exc)
         self.counts.again(attempt + 1)
         events.emit("retry", self.site.name, attempt=attempt, wait=round(delay, 3), error=type(exc).__name__)
@@ -246,6 +247,13 @@ def _either(one: Callable[[Any], bool] | None, other: Callable[[Any], bool]) -> 
     return other if one is None else lambda result: one(result) or other(result)
 
 
+def _kind(kind: Kind) -> Kind:
+    if not isinstance(kind, Kind):  # pyright: ignore[reportUnnecessaryIsInstance] (callers need not be typed)
+        allowed = ", ".join(f"Kind.{each.name}" for each in Kind)
+        raise ConfigurationError(f"Retry: kind={kind!r} must be one of {allowed}")
+    return kind
+
+
 def _check(
     max_attempts: float | None,
     multiplier: float | None,
@@ -270,6 +278,8 @@ def retry_with_backoff(
     max_attempts: int | None = None, exponential_base: float = 2.0, **options: Any
 ) -> Callable[[F], F]:
     """Decorate a function with retries (see `Retry` for the settings)."""
+
+    _stack.refuse_bare("retry_with_backoff", max_attempts)
 
     def decorate(fn: F) -> F:
         return _stack.add(Retry(max_attempts, base=exponential_base, **options), fn)

@@ -347,6 +347,8 @@ def with_timeout(seconds: float | None = None, **options: Any) -> Callable[[F], 
     Raises TypeError at decoration of a plain ``def``, which cannot be cut.
     """
 
+    _stack.refuse_bare("with_timeout", seconds)
+
     def decorate(fn: F) -> F:
         return _stack.add(Timeout(seconds, **options), fn)
 

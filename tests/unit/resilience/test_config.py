@@ -142,3 +142,18 @@ def test_settings_show_as_plain_values() -> None:
     assert shown["OPENFGA_TIMEOUT"] == 2.0
     assert shown["CIRCUIT_BREAKER_EXPECTED_EXCEPTION"] == ["Exception"]
     assert set(DEFAULTS) <= set(shown)
+
+
+def test_a_service_of_ones_own_has_every_form_too() -> None:
+    own = Settings({"SEARCH_TIMEOUT": "2", "SEARCH_ATTEMPT_TIMEOUT": "0.5", "SEARCH_CONCURRENCY_LIMIT": "3"})
+    assert (own.timeout("search"), own.attempt_timeout("search"), own.limit("search")) == (2.0, 0.5, 3)
+
+
+def test_a_variable_that_may_be_anybodys_is_judged_only_where_there_is_such_a_service() -> None:
+    settings = Settings({"AWS_HTTP_TIMEOUT": "5s", "SEARCH_TIMEOUT": "5s"})
+    assert settings.timeout("redis") == 10
+    assert settings.problems_of(["redis", "search"]) == [
+        f"SEARCH_TIMEOUT='5s' is not allowed: SEARCH_TIMEOUT must be {DEFAULTS['DEFAULT_TIMEOUT'].allowed}"
+    ]
+    with pytest.raises(SettingsError, match="SEARCH_TIMEOUT='5s'"):
+        settings.timeout("search")

@@ -86,6 +86,14 @@ def test_a_bad_reload_changes_nothing_and_says_so() -> None:
     assert pipeline.snapshot()["bypassed"] is False
 
 
+def test_a_reload_that_is_wrong_for_a_service_of_ones_own_changes_nothing_either() -> None:
+    total = Timeout()
+    pipeline = Pipeline("search", total)
+    with pytest.raises(SettingsError, match="SEARCH_TIMEOUT"):
+        registry.reload({"SEARCH_TIMEOUT": "soon", "DEFAULT_TIMEOUT": "3"})
+    assert (pipeline.name, total.seconds) == ("search", 30)
+
+
 async def test_the_switch_off_means_the_bare_call_at_once_and_back() -> None:
     breaker = CircuitBreaker("svc", fail_max=1)
     pipeline = Pipeline("svc", Fallback(Value("instead")), breaker)
