@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._breaker import Admission, Mode
+from ._breaker import Admission, Mode, State
 from .errors import CircuitOpen
 from .outcome import Outcome
 from .policy import BadResult, Call, Guard, Policy, Proceed, ProceedStream, ProceedSync, Site
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
 
 _AUTOMATIC: Final = Mode.AUTOMATIC
+_OPEN: Final = State.OPEN
 _MACHINE_ASKED: Final = (Mode.AUTOMATIC, Mode.METRICS_ONLY)
 _REFUSING: Final = (Mode.AUTOMATIC, Mode.FORCED_OPEN)
 
@@ -35,10 +36,20 @@ class BreakerGuard(Guard):
         self.site = site
 
     def enter(self, now: float) -> Admission | None:
-        admission = self.machine.closed
-        if admission is not None and self.breaker.mode is _AUTOMATIC:
-            return admission
+        machine = self.machine
+        if self.breaker.mode is _AUTOMATIC:
+            admission = machine.closed
+            if admission is not None:
+                return admission
+            left = machine.opened_at + machine.open_for - now
+            if left > 0 and machine.state is _OPEN:
+                raise self._refusal(left)
         return self._enter_slowly(now)
+
+    def _refusal(self, retry_after: float | None) -> CircuitOpen:
+        self.counts.rejected += 1
+        events.emit("rejected", self.breaker.label, policy=CircuitOpen.policy)
+        return CircuitOpen(self.breaker.label, retry_after)
 
     def _enter_slowly(self, now: float) -> Admission | None:
         breaker = self.breaker
@@ -48,15 +59,13 @@ class BreakerGuard(Guard):
             admission = self.machine.admit(now) if mode in _MACHINE_ASKED else None
             refused = admission is None and mode in _REFUSING
             if refused:
-                self.counts.rejected += 1
                 wait = self.machine.retry_after(now) if mode is _AUTOMATIC else None
             elif admission is None and mode is Mode.METRICS_ONLY:
                 self.counts.would_reject += 1
             after = breaker.count_change(before)
         breaker.tell_change(before, after)
         if refused:
-            events.emit("rejected", breaker.label, policy=CircuitOpen.policy)
-            raise CircuitOpen(breaker.label, wait)
+            raise self._refusal(wait)
         return admission
 
     def succeeded(self, token: Admission | None, now: float) -> None:

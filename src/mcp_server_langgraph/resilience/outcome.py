@@ -52,7 +52,6 @@ NEUTRAL: Final = Verdict(Outcome.NEUTRAL)
 DOWN: Final = Verdict(Outcome.FAILURE, retryable=True, unavailable=True)
 CUT: Final = Verdict(Outcome.FAILURE, retryable=False, unavailable=True)
 FAILED: Final = Verdict(Outcome.FAILURE, retryable=True)
-OPEN: Final = Verdict(Outcome.NEUTRAL, unavailable=True)
 
 # Mistakes of the program, not of the dependency. JSONDecodeError and UnicodeDecodeError are ValueErrors too, but a
 # reply that cannot be read is the dependency's doing; `_look_at` meets them first.
@@ -129,7 +128,7 @@ def classify(exc: BaseException) -> Verdict:
 
 def _of_ours(exc: errors.ResilienceError) -> Verdict:
     if isinstance(exc, errors.CircuitOpen):
-        return OPEN if exc.retry_after is None else OPEN._replace(retry_after=exc.retry_after)
+        return Verdict(Outcome.NEUTRAL, retry_after=exc.retry_after, unavailable=True)
     if isinstance(exc, errors.TimedOut):
         return NEUTRAL if exc.clock == "inherited" else DOWN
     if isinstance(exc, (errors.RetriesExhausted, errors.StreamInterrupted)) and exc.__cause__ is not None:
