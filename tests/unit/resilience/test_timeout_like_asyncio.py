@@ -1,4 +1,4 @@
-"""`timeout` does what ``asyncio.timeout`` does: the same scripts of sleeps, blocks, moves and cancels, run under both."""
+"""`timeout` does what ``asyncio.timeout`` does: the same scripts of sleeps, blocks, moves and cancels under both."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ BOTH = pytest.mark.parametrize("make", [timeout, asyncio.timeout], ids=["ours", 
 
 @dataclass
 class Script:
-    """Runs a program; each waiting time gets a fraction of its own, so that no two ends fall on the same instant (who is
-    first then is nobody's promise).
+    """Runs a program; each waiting time gets a fraction of its own, so that no two ends fall on the same instant (who
+    is first then is nobody's promise).
     """
 
     timeout: Callable[[float | None], Any]
@@ -180,7 +180,7 @@ async def test_what_cannot_be_done_with_it_is_a_runtime_error(make: Callable[[fl
         block.reschedule(4)
     with pytest.raises(RuntimeError, match="already been entered"):
         await block.__aenter__()
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError):  # noqa: PT012 (what can be done in the middle of it is the question)
         async with make(1) as cut:
             try:
                 await asyncio.sleep(2)

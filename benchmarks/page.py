@@ -1,0 +1,90 @@
+"""Puts the newest results into the documentation: ``python -m benchmarks.page [--check]``.
+
+Between ``<!-- measured: NAME -->`` and ``<!-- end -->`` of ``docs/reference/benchmarks.md`` stand tables made from
+``benchmarks/results``; ``--check`` only says, by its exit status, whether they are up to date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+from ._report import table
+
+__all__ = ["main", "render"]
+
+ROOT: Final = Path(__file__).parent.parent
+RESULTS: Final = ROOT / "benchmarks" / "results"
+PAGE: Final = ROOT / "docs" / "reference" / "benchmarks.md"
+VERSIONS: Final = ("3.11", "3.12", "3.13")
+PREFERRED: Final = "3.12"
+
+Cells = dict[str, list[str]]
+
+
+def main() -> None:
+    """Run it from the command line."""
+    old = PAGE.read_text(encoding="utf-8")
+    new = render(old)
+    if "--check" in sys.argv[1:]:
+        sys.exit(new != old)
+    PAGE.write_text(new, encoding="utf-8")
+
+
+def render(page: str) -> str:
+    """The page with its tables as the results have them now."""
+    blocks = {"machine": _machine(), "success": _beside(), "import": _imports()}
+    blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
+    return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
+
+
+_BLOCK: Final = re.compile(r"(?s)(?P<begin><!-- measured: (?P<name>\w+) -->\n).*?(?P<end><!-- end -->)")
+_OTHERS: Final = {1: "fail_fast", 2: "retry", 3: "concurrent"}
+
+
+def _machine() -> str:
+    return _read("cost", PREFERRED).splitlines()[2]
+
+
+def _beside() -> str:
+    """The success path: the preferred version's times, and every version's ratios."""
+    columns = {version: _tables(_read("cost", version))[0][1] for version in _present("cost")}
+    rows = []
+    for name, cells in columns[PREFERRED].items():
+        ratios = [f"{cells_of[name][2]} ({cells_of[name][3]})" for cells_of in columns.values()]
+        rows.append([name, cells[0], cells[1], *ratios, cells[4]])
+    ratios = [f"x, {version}" for version in columns]
+    return table(["", "median ns", "min ns", *ratios, "ns more, suspending once"], rows)
+
+
+def _imports() -> str:
+    rows = []
+    for version in _present("import"):
+        cells = _tables(_read("import", version))[0][1]
+        rows.append([version, *(cells[row][2] for row in ("CPU time", "wall time"))])
+    return table(["CPython", "CPU ms over `import asyncio`", "wall ms"], rows)
+
+
+def _present(kind: str) -> list[str]:
+    return [version for version in VERSIONS if (RESULTS / f"{kind}-{version}.md").exists()]
+
+
+def _read(kind: str, version: str) -> str:
+    return (RESULTS / f"{kind}-{version}.md").read_text(encoding="utf-8")
+
+
+def _tables(page: str) -> list[tuple[str, Cells]]:
+    """Each table of a page: its text, and the cells of its rows by the first one."""
+    found = re.findall(r"(?:^\|.*\|\n?)+", page, re.MULTILINE)
+    return [(text.strip(), _cells(text)) for text in found]
+
+
+def _cells(text: str) -> Cells:
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+if __name__ == "__main__":
+    main()
