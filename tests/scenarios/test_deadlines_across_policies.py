@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -166,6 +166,25 @@ async def test_of_two_levels_of_one_recursive_pipeline_only_the_one_whose_time_r
         await pipeline.call(work)
     assert now() == 5
     assert counted(pipeline) == (1, 1)
+
+
+async def test_a_block_left_open_in_the_context_does_not_hide_whose_time_ran_out() -> None:
+    pipeline = Pipeline("p", Timeout(5), CircuitBreaker("b"))
+    left_open: list[Any] = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        async with timeout(100):
+            yield 1
+
+    async def work() -> None:
+        left_open.append(items())
+        await anext(left_open[0])
+        await asyncio.sleep(100)
+
+    with pytest.raises(TimedOut):
+        await pipeline.call(work)
+    assert counted(pipeline) == (1, 0)
+    await left_open[0].aclose()
 
 
 async def test_an_attempts_timeout_is_a_failure_and_the_callers_deadline_in_an_attempt_is_not() -> None:

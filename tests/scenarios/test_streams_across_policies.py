@@ -280,6 +280,16 @@ async def test_a_probe_that_is_not_read_to_its_end_gives_the_next_one_its_chance
     assert breaker.state == "closed"
 
 
+async def test_a_place_is_given_back_by_the_time_the_stream_is_closed() -> None:
+    bulkhead = Bulkhead(1)
+    for policies in ([bulkhead], [Fallback(Value("instead")), bulkhead], [Timeout(9), bulkhead, Retry(2)]):
+        stream = Pipeline("s", *policies).stream(Scripted(["a", 10, "b"]))
+        await anext(stream)
+        assert bulkhead.snapshot().active == 1
+        await stream.aclose()
+        assert bulkhead.snapshot().active == 0
+
+
 async def test_while_a_probe_streams_others_fail_at_once() -> None:
     breaker = CircuitBreaker("b", fail_max=1, timeout=60)
     pipeline = Pipeline("s", breaker)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["async", "stream", "sync"]
 
-# A wrapper holds its pipeline, which is listed, and follows changed settings, as long as somebody does.
+# Where a wrapper holds its pipeline.
 GUARDED_BY: Final = "__resilience_pipeline__"
 
 

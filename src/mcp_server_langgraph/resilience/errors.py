@@ -100,7 +100,12 @@ class TimedOut(ResilienceError, TimeoutError):
     """The call was begun and cut after ``seconds``. Told apart from a TimeoutError of the function itself."""
 
     def __init__(self, pipeline: str, seconds: float, clock: str = "total") -> None:
-        super().__init__(pipeline, seconds, clock)
+        super().__init__()
+        self.args = (
+            pipeline,
+            seconds,
+            clock,
+        )  # given to OSError they would become errno, strerror and filename
         self.pipeline = pipeline
         self.seconds = seconds
         self.clock = clock

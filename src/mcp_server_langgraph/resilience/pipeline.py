@@ -70,6 +70,7 @@ class Pipeline:
         self.apply(config.current())
         self._linker = Linker(self, self.site, self._bound, self._meter)
         self.call = self._linker.frame("call", sync=False)  # type: ignore[method-assign]
+        self._sync_call: Callable[..., Any] | None = None
         _live.add(self)
 
     def _bind(self, policy: Policy) -> Bound:
@@ -94,14 +95,10 @@ class Pipeline:
 
         Raises TypeError where a policy cannot guard a plain function (a timeout cannot cut one).
         """
+        if self._sync_call is None:
+            _functions.refuse_sync(fn, self)
+            self._sync_call = self._linker.frame("call", sync=True)
         return cast(T, self._sync_call(fn, *args, **kwargs))
-
-    @property
-    def _sync_call(self) -> Callable[..., Any]:
-        frame: Callable[..., Any] | None = self.__dict__.get("_sync_frame")
-        if frame is None:
-            frame = self.__dict__["_sync_frame"] = self._linker.frame("call", sync=True)
-        return frame
 
     def stream(
         self, fn: Callable[P, AsyncGenerator[T, Any]], /, *args: P.args, **kwargs: P.kwargs

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from . import config
 from .deadline import INHERITED
 from .metrics import Meter
-from .outcome import NEUTRAL, Classifier, Outcome, Verdict
+from .outcome import DOWN, NEUTRAL, Classifier, Outcome, Verdict
 
 if TYPE_CHECKING:
     from .timeout import TotalGuard
@@ -86,7 +86,7 @@ class Site:
         self.judge_result = judge
         self.bypassed = False
         self.clock: tuple[asyncio.AbstractEventLoop | None, Callable[[], float]] = (None, time.monotonic)
-        self.total: TotalGuard | None = None
+        self.totals: list[TotalGuard] = []
         self.inside_retry = False
         # Of what stands inside the retry loop: seconds for which it refuses every attempt, as far as it knows.
         self.gates: list[Callable[[float], float]] = []
@@ -107,8 +107,9 @@ class Site:
             return Verdict(Outcome.FAILURE, retryable=True)
         if isinstance(exc, Exception):
             return self.classifier(exc)
-        if self.total is not None and isinstance(exc, asyncio.CancelledError):
-            return self.total.verdict(INHERITED.get())
+        if isinstance(exc, asyncio.CancelledError):
+            deadline = INHERITED.get()
+            return DOWN if any(total.expired(deadline) for total in self.totals) else NEUTRAL
         return NEUTRAL
 
 

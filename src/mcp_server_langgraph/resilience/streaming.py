@@ -27,7 +27,7 @@ from .deadline import Deadline, current_deadline
 from .errors import DeadlineExceeded, StreamInterrupted
 from .outcome import Outcome
 from .policy import WAIT, Call, Guard, Policy, Repeat, Site
-from .timeout import AttemptGuard, TimeGuard
+from .timeout import TimeGuard
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -325,10 +325,9 @@ class _Clock:
 
     def __init__(self, guard: TimeGuard, began: float) -> None:
         policy = guard.policy
-        name = "attempt" if isinstance(guard, AttemptGuard) else "total"
         self.guard = guard
         self.began = began
-        self.whole = _End(began + policy.seconds, policy.seconds, name, guard, began, fresh=False)
+        self.whole = _End(began + policy.seconds, policy.seconds, guard.clock, guard, began, fresh=False)
         self.first_item = policy.first_item
         self.idle = policy.idle
 
@@ -360,6 +359,8 @@ class _Step:
         if task is None:
             raise RuntimeError("a timeout needs a running task")
         loop = task.get_loop()
+        if end.when <= loop.time():  # not every step waits, and only what waits can be cut
+            raise end.guard.cut(end.clock, end.seconds)
         self._deadline = Deadline(task, end.when, end.guard, current_deadline())
         self._deadline.start(loop, queue_for(loop, end.seconds) if end.fresh else None)
         self._deadline.open()

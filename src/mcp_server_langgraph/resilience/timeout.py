@@ -24,7 +24,6 @@ from ._timers import Stay, Task, TimerQueue, queue_for
 from .deadline import INHERITED, Deadline, current_deadline
 from .errors import ConfigurationError, DeadlineExceeded, TimedOut
 from .metrics import Histogram, Sample
-from .outcome import DOWN, NEUTRAL, Verdict
 from .policy import Guard, Policy, Site
 
 __all__ = ["Timeout", "timeout", "with_timeout"]
@@ -76,8 +75,9 @@ class Timeout(Policy):
         self.per_attempt = site.inside_retry
         if site.inside_retry:
             return AttemptGuard(self, site)
-        site.total = TotalGuard(self, site)
-        return site.total
+        total = TotalGuard(self, site)
+        site.totals.append(total)
+        return total
 
 
 class TimeGuard(Guard):
@@ -227,12 +227,11 @@ class TotalGuard(TimeGuard):
             return self.cut("inherited", now - token.end + token.seconds)
         return self.cut("total", token.seconds)
 
-    def verdict(self, deadline: Deadline | None) -> Verdict:
-        """What a cancellation means inside: a failure where this very guard's own time ran out."""
+    def expired(self, deadline: Deadline | None) -> bool:
+        """Whether this very guard's own time ran out, under ``deadline`` or one around it."""
         while deadline is not None and deadline.owner is not self:
             deadline = deadline.parent
-        own = deadline is not None and deadline.fired and not deadline.inherited
-        return DOWN if own else NEUTRAL
+        return deadline is not None and deadline.fired and not deadline.inherited
 
 
 class _TimeoutMeter:

@@ -12,6 +12,7 @@ import pytest
 from mcp_server_langgraph.resilience import (
     DeadlineExceeded,
     Pipeline,
+    Retry,
     TimedOut,
     Timeout,
     current_deadline,
@@ -162,18 +163,37 @@ async def test_who_opened_it_is_cut_before_who_inherited_it() -> None:
 
 
 @CHILDREN
-async def test_it_is_ignored_once_its_scope_is_closed(where: Any) -> None:
+@pytest.mark.parametrize("scope", ["block", "pipeline", "pipeline that fails"])
+async def test_it_is_ignored_once_its_scope_is_closed(where: Any, scope: str) -> None:
     gate = asyncio.Event()
+    inner = Pipeline("inner", Timeout(60), Retry(1), Timeout(60))
+    outer = Pipeline("outer", Timeout(5))
 
-    async def straggler() -> tuple[float | None, str]:
+    async def straggler() -> tuple[float | None, object, str]:
         await gate.wait()
-        return remaining(), await Pipeline("inner", Timeout(60)).call(asyncio.sleep, 50, "done")
+        return remaining(), current_deadline(), await inner.call(asyncio.sleep, 50, "done")
 
-    async with timeout(5):
+    async def begin() -> asyncio.Task[Any]:
         task = asyncio.create_task(where(straggler))
         await settle()
+        return task
+
+    async def begin_and_fail() -> None:
+        stragglers.append(await begin())
+        raise KeyError
+
+    stragglers = []
+    if scope == "block":
+        async with timeout(5):
+            stragglers.append(await begin())
+    elif scope == "pipeline":
+        for _ in range(2):  # the first call on a loop takes another path than those after it
+            stragglers.append(await outer.call(begin))  # noqa: PERF401
+    else:
+        with pytest.raises(KeyError):
+            await outer.call(begin_and_fail)
     gate.set()
-    assert await task == (None, "done")
+    assert [await task for task in stragglers] == [(None, None, "done")] * len(stragglers)
     assert now() == 50
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 from typing import Any
 
 import pytest
@@ -9,11 +11,13 @@ import pytest
 from mcp_server_langgraph.resilience import (
     Bulkhead,
     CircuitBreaker,
+    CircuitOpen,
     ConfigurationError,
     Event,
     Fallback,
     Pipeline,
     Retry,
+    TimedOut,
     Timeout,
     Value,
     circuit_breaker,
@@ -103,3 +107,25 @@ async def test_the_source_is_the_frame_that_runs() -> None:
     pipeline = Pipeline("x", CircuitBreaker("x"))
     assert "await fn(*args, **kwargs)" in pipeline.source()
     assert await pipeline.call(fine) == 1
+
+
+def test_a_plain_call_through_a_timeout_is_refused_with_the_reason() -> None:
+    with pytest.raises(TypeError, match="timeout cannot guard the plain function"):
+        Pipeline("x", Timeout(1)).call_sync(int)
+
+
+async def test_any_total_timeout_of_the_pipeline_that_expires_is_a_failure_of_the_dependency() -> None:
+    for outer, inner in ((1, 5), (5, 1)):
+        breaker = CircuitBreaker("x", fail_max=1)
+        with pytest.raises(TimedOut):
+            await Pipeline("x", Timeout(outer), Timeout(inner), breaker).call(asyncio.sleep, 9)
+        assert breaker.state == "open"
+
+
+def test_errors_survive_being_pickled_and_hold_nothing_of_the_systems_errors() -> None:
+    error = TimedOut("x", 1.5, "attempt")
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.pipeline, again.seconds, again.clock, str(again)) == ("x", 1.5, "attempt", str(error))
+    assert again.errno is None
+    refused = pickle.loads(pickle.dumps(CircuitOpen("x", 3.0)))
+    assert (refused.pipeline, refused.retry_after) == ("x", 3.0)

@@ -45,7 +45,7 @@ def test_what_a_module_defines_is_public_or_underscored(module: ModuleType) -> N
 INTERNAL = {
     "pipeline": {"forget_pipelines", "live_pipelines"},
     "policy": {"Attempts"},
-    "timeout": {"AttemptGuard", "InheritedStay", "TimeGuard", "TotalGuard"},
+    "timeout": {"AttemptGuard", "TimeGuard", "TotalGuard"},
 }
 
 

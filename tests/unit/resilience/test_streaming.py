@@ -45,7 +45,8 @@ def now() -> float:
 async def paced(*seconds: float) -> AsyncGenerator[int, None]:
     """Items 0, 1, 2... each after that many seconds."""
     for item, wait in enumerate(seconds):
-        await asyncio.sleep(wait)
+        if wait:
+            await asyncio.sleep(wait)
         yield item
 
 
@@ -285,6 +286,20 @@ async def test_a_whole_time_that_ran_out_at_the_consumers_cuts_the_next_step() -
     assert now() == 10
 
 
+async def test_so_it_does_where_the_next_item_is_there_already() -> None:
+    got: list[int] = []
+    stream = everything(Timeout(5)).stream(paced, 0, 0, 0, 0)
+
+    async def slowly() -> None:
+        async for item in stream:
+            got.append(item)
+            await asyncio.sleep(2)
+
+    with pytest.raises(StreamInterrupted) as caught:
+        await slowly()
+    assert (got, now(), caught.value.__cause__.__class__) == ([0, 1, 2], 6, TimedOut)
+
+
 async def test_the_total_covers_the_wait_for_a_place_and_between_attempts() -> None:
     async def refused() -> AsyncGenerator[int, None]:
         if now() >= 0:
@@ -447,6 +462,47 @@ async def test_a_generator_that_breaks_while_it_is_closed_gives_its_place_back_t
     with pytest.raises(KeyError, match="while closing"):
         await stream.aclose()
     assert bulkhead.snapshot().active == 0
+
+
+class Connection:
+    """An async iterator that takes a second to close; `error` comes from where `breaks` says."""
+
+    def __init__(self, breaks: str, error: Exception) -> None:
+        self.breaks = breaks
+        self.error = error
+        self.closed = 0
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> int:
+        if self.breaks == "reading":
+            raise self.error
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        await asyncio.sleep(1)
+        if self.breaks == "closing":
+            raise self.error
+
+
+async def test_a_stream_that_ends_and_breaks_while_it_is_closed_has_failed() -> None:
+    pipeline = everything(Bulkhead(1), CircuitBreaker("b"))
+    with pytest.raises(ConnectionError):
+        await collect(pipeline.stream(Connection, "closing", ConnectionError()))
+    assert pipeline.snapshot()["bulkhead"].active == 0
+    assert pipeline.snapshot()["circuit_breaker"].failures == {"ConnectionError": 1}
+
+
+async def test_cancellation_while_a_failed_attempt_is_closed_is_not_retried() -> None:
+    connection = Connection("reading", ConnectionError())
+    retry = Retry(9, retry=lambda state: True)
+    task = asyncio.create_task(collect(everything(retry).stream(lambda: connection)))
+    asyncio.get_running_loop().call_later(0.5, task.cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (connection.closed, now()) == (1, 0.5)
 
 
 async def test_how_streams_ended_is_counted_at_their_end() -> None:
