@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,6 +26,7 @@ from mcp_server_langgraph.resilience import (
     timeout,
 )
 from mcp_server_langgraph.resilience.policy import Call, Proceed
+from tests.support.dependency import Dependency, HTTPError, down
 
 
 @pytest.fixture(autouse=True)
@@ -34,36 +34,6 @@ def clean() -> Iterator[None]:
     registry.reset()
     yield
     registry.reset()
-
-
-class HTTPError(Exception):
-    def __init__(self, status: int, **headers: str) -> None:
-        super().__init__(f"HTTP {status}")
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
-        self.response = SimpleNamespace(status_code=status, headers=headers)
-
-
-class Dependency:
-    """Fails as told, once per error, then answers; notes when and with which key it was asked."""
-
-    def __init__(self, *errors: BaseException | str, lasts: float = 0.0) -> None:
-        self.errors = list(errors)
-        self.lasts = lasts
-        self.times: list[float] = []
-        self.keys: list[str | None] = []
-
-    async def __call__(self, *, key: str | None = None) -> str:
-        self.times.append(asyncio.get_running_loop().time())
-        self.keys.append(key)
-        await asyncio.sleep(self.lasts)
-        answer = self.errors.pop(0) if self.errors else "fine"
-        if isinstance(answer, BaseException):
-            raise answer
-        return answer
-
-
-def down(count: int = 99) -> list[BaseException]:
-    return [ConnectionError(number) for number in range(1, count + 1)]
 
 
 def plain(**options: Any) -> Retry:
