@@ -24,6 +24,7 @@ from mcp_server_langgraph.resilience import (
     timeout,
 )
 from mcp_server_langgraph.resilience.testing import settle
+from tests.support.breaker_calls import call, fine, gauge, transitions
 
 
 @pytest.fixture(autouse=True)
@@ -45,36 +46,6 @@ class StatusError(Exception):
     def __init__(self, status_code: int) -> None:
         super().__init__(status_code)
         self.status_code = status_code
-
-
-async def fine() -> str:
-    return "fine"
-
-
-async def fail(error: BaseException) -> None:
-    raise error
-
-
-async def call(pipeline: Pipeline, error: BaseException | None = None) -> BaseException | None:
-    """One call that fails as told; gives what came out."""
-    try:
-        await (pipeline.call(fine) if error is None else pipeline.call(fail, error))
-    except BaseException as exc:
-        return exc
-    return None
-
-
-def gauge() -> set[str]:
-    """The states whose gauge stands at 1."""
-    (samples,) = (metric.samples for metric in registry.metrics() if metric.name == "circuit_breaker_state")
-    return {labels[1] for labels, value in samples.items() if value == 1}
-
-
-def transitions() -> dict[str, object]:
-    (samples,) = (
-        metric.samples for metric in registry.metrics() if metric.name == "circuit_breaker_transitions_total"
-    )
-    return {labels[1]: value for labels, value in samples.items()}
 
 
 # What counts

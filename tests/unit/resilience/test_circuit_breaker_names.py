@@ -17,6 +17,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     with_bulkhead,
 )
+from tests.support.breaker_calls import call
 
 
 @pytest.fixture(autouse=True)
@@ -24,23 +25,6 @@ def clean() -> Iterator[None]:
     registry.reset()
     yield
     registry.reset()
-
-
-async def fine() -> str:
-    return "fine"
-
-
-async def fail(error: BaseException) -> None:
-    raise error
-
-
-async def call(pipeline: Pipeline, error: BaseException | None = None) -> BaseException | None:
-    """One call that fails as told; gives what came out."""
-    try:
-        await (pipeline.call(fine) if error is None else pipeline.call(fail, error))
-    except BaseException as exc:
-        return exc
-    return None
 
 
 def test_the_same_name_with_the_same_settings_is_the_same_breaker() -> None:
