@@ -1,12 +1,13 @@
 """Compiles the policies of a pipeline into one frame.
 
-Four policies as four coroutines, each awaiting the next, cost 19 to 27 times a bare await; one frame that calls their
-``enter`` and ``succeeded`` costs 9 to 12 (`docs/explanation/decisions/fused-pipelines.md`). So the source of that
+Four policies in the general form, each a coroutine that awaits the next, cost about 50 times a bare await; one frame
+that calls their ``enter`` and ``succeeded`` about 17 (CPython 3.12, `benchmarks/results`, and why:
+`docs/explanation/decisions/fused-pipelines.md`). So the source of that
 frame is put together once for each *shape* of pipeline, as `dataclasses` does for ``__init__``, and run for each
 pipeline with the methods of its own policies. ``Pipeline.source`` shows it; tracebacks show its lines.
 
-What the frame does is what `Guard.run` and `Repeat.run` spell out by hand, one policy at a time; the tests run every
-scenario through both.
+What the frame does is what `Guard.run` and `Repeat.run` spell out by hand, one policy at a time; the tests run random
+scripts of calls through both.
 """
 
 from __future__ import annotations
