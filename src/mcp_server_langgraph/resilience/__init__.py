@@ -18,6 +18,7 @@ from . import registry
 from .bulkhead import Bulkhead, with_bulkhead
 from .circuit_breaker import CircuitBreaker, circuit_breaker
 from .config import Settings
+from .criticality import Criticality, criticality, current_criticality
 from .deadline import current_deadline, detached, remaining
 from .degradation import Degradation, collect_degradations
 from .errors import (
@@ -51,6 +52,7 @@ __all__ = [
     "CircuitBreakerMetricsListener",
     "CircuitOpen",
     "ConfigurationError",
+    "Criticality",
     "DeadlineExceeded",
     "Degradation",
     "Event",
@@ -77,6 +79,8 @@ __all__ = [
     "circuit_breaker",
     "classify",
     "collect_degradations",
+    "criticality",
+    "current_criticality",
     "current_deadline",
     "detached",
     "registry",

@@ -1,0 +1,54 @@
+"""The table of the layer's metrics. The names of the first ones are those of ADR-0030."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+__all__ = ["FAMILIES", "Family"]
+
+
+class Family(NamedTuple):
+    """What a metric is: its kind (counter, gauge, histogram), its label names and what it tells."""
+
+    kind: str
+    labels: tuple[str, ...]
+    help: str
+
+
+FAMILIES: Final[dict[str, Family]] = {
+    "circuit_breaker_state": Family(
+        "gauge", ("service", "state"), "1 for the state the breaker is in, 0 for others."
+    ),
+    "circuit_breaker_failures_total": Family(
+        "counter", ("service", "error_type"), "Failures counted by the breaker."
+    ),
+    "circuit_breaker_success_total": Family("counter", ("service",), "Successes counted by the breaker."),
+    "circuit_breaker_neutral_total": Family(
+        "counter", ("service",), "Calls that said nothing about the dependency."
+    ),
+    "circuit_breaker_rejected_total": Family("counter", ("service",), "Calls refused by the breaker."),
+    "circuit_breaker_transitions_total": Family(
+        "counter", ("service", "state"), "Times the breaker entered a state."
+    ),
+    "retry_attempts_total": Family(
+        "counter", ("service", "attempt_number"), "Attempts, the first one and those refused inside too."
+    ),
+    "retry_exhausted_total": Family("counter", ("service",), "Calls that failed after their last attempt."),
+    "retry_success_after_retry_total": Family("counter", ("service",), "Calls that a later attempt saved."),
+    "timeout_violations_total": Family("counter", ("service", "operation"), "Calls cut by a timeout."),
+    "timeout_duration_seconds": Family(
+        "histogram", ("service", "operation"), "How long the cut calls had run."
+    ),
+    "bulkhead_rejections_total": Family("counter", ("service",), "Calls that got no place."),
+    "bulkhead_queue_depth": Family("gauge", ("service",), "Calls waiting for a place now."),
+    "bulkhead_active_operations": Family("gauge", ("service",), "Places taken now."),
+    "bulkhead_limit": Family("gauge", ("service",), "Places there are."),
+    "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
+    "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
+    "resilience_call_duration_seconds": Family(
+        "histogram", ("service", "operation"), "Time of successful calls."
+    ),
+    "resilience_calls_total": Family(
+        "counter", ("service", "operation", "outcome"), "Calls by how they ended."
+    ),
+}

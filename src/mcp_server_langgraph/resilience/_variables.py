@@ -1,0 +1,160 @@
+"""The table of the layer's settings: their names in the environment, defaults, and what is allowed.
+
+How they are looked up, and which value wins, stands in `config`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+__all__ = ["DEFAULTS", "Variable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One setting: its name in the environment, its default, how to read it, and what is allowed in words."""
+
+    name: str
+    default: Any
+    read: Callable[[str], Any]
+    allowed: str
+    help: str
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value <= 0:
+        raise ValueError(text)
+    return value
+
+
+def _nonnegative(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _switch(text: str) -> bool:
+    known = {
+        "1": True,
+        "true": True,
+        "yes": True,
+        "on": True,
+        "0": False,
+        "false": False,
+        "no": False,
+        "off": False,
+    }
+    return known[text.strip().lower()]
+
+
+def _dotted(path: str) -> Any:
+    module, _, name = path.strip().rpartition(".")
+    return getattr(importlib.import_module(module or "builtins"), name)
+
+
+def _exceptions(text: str) -> tuple[type[BaseException], ...]:
+    kinds = tuple(_dotted(path) for path in text.split(",") if path.strip())
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise ValueError(text)
+    return kinds
+
+
+def _listeners(text: str) -> tuple[Any, ...]:
+    found = tuple(_dotted(path) for path in text.split(",") if path.strip())
+    return tuple(item() if isinstance(item, type) else item for item in found)
+
+
+_WHOLE = "a whole number of at least 1"
+_COUNT = "a whole number of at least 0"
+_SECONDS = "a number of seconds above 0"
+_SWITCH = "true or false (also 1/0, yes/no, on/off)"
+_PATHS = "dotted paths of {}, separated by commas"
+
+DEFAULTS: Final[dict[str, Variable]] = {
+    variable.name: variable
+    for variable in (
+        Variable("FF_ENABLE_RESILIENCE_PATTERNS", True, _switch, _SWITCH, "Off: bare calls, no fallback."),
+        Variable("CIRCUIT_BREAKER_FAIL_MAX", 5, _whole, _WHOLE, "Failures in a row that open the breaker."),
+        Variable("CIRCUIT_BREAKER_TIMEOUT_DURATION", 60.0, _positive, _SECONDS, "How long it stays open."),
+        Variable(
+            *("CIRCUIT_BREAKER_EXPECTED_EXCEPTION", (Exception,), _exceptions),
+            *(_PATHS.format("exceptions"), "Only these can count as failures."),
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_LISTENERS", (), _listeners),
+            *(
+                _PATHS.format("pybreaker-style listeners"),
+                "Added to every breaker; the metrics listener is built in.",
+            ),
+        ),
+        Variable("RETRY_STOP_AFTER_ATTEMPT", 3, _whole, _WHOLE, "Attempts in all, the first one too."),
+        Variable(
+            "RETRY_WAIT_EXPONENTIAL_MULTIPLIER",
+            1.0,
+            _nonnegative,
+            "a number of at least 0",
+            "First wait, seconds.",
+        ),
+        Variable(
+            "RETRY_WAIT_EXPONENTIAL_MAX",
+            10.0,
+            _nonnegative,
+            "a number of at least 0",
+            "Longest wait, seconds.",
+        ),
+        Variable("RETRY_RERAISE", True, _switch, _SWITCH, "Off: RetriesExhausted instead of the last error."),
+        Variable("DEFAULT_TIMEOUT", 30.0, _positive, _SECONDS, "Total time of a call to any other service."),
+        Variable("LLM_TIMEOUT", 60.0, _positive, _SECONDS, "Total time of a call to a model."),
+        Variable("AUTH_TIMEOUT", 5.0, _positive, _SECONDS, "Total time of a call to OpenFGA or Keycloak."),
+        Variable("DB_TIMEOUT", 10.0, _positive, _SECONDS, "Total time of a call to Redis or a database."),
+        Variable(
+            "HTTP_TIMEOUT",
+            15.0,
+            _positive,
+            _SECONDS,
+            "Total time of a call to Prometheus or another HTTP service.",
+        ),
+        Variable(
+            "ATTEMPT_TIMEOUT", None, _positive, _SECONDS, "Time of one attempt; unset: only the total binds."
+        ),
+        Variable("LLM_CONCURRENCY_LIMIT", 10, _whole, _WHOLE, "Calls to one model provider at once."),
+        Variable("OPENFGA_CONCURRENCY_LIMIT", 50, _whole, _WHOLE, "Permission checks at once."),
+        Variable("REDIS_CONCURRENCY_LIMIT", 100, _whole, _WHOLE, "Redis operations at once."),
+        Variable("DB_CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Database operations at once."),
+        Variable("CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Calls to any other service at once."),
+        Variable(
+            "BULKHEAD_MAX_QUEUE",
+            None,
+            _count,
+            _COUNT,
+            "Calls that may wait for a place; unset: as many as places.",
+        ),
+        Variable(
+            "BULKHEAD_MAX_WAIT",
+            None,
+            _nonnegative,
+            "a number of at least 0",
+            "Longest wait for a place, seconds.",
+        ),
+    )
+}
