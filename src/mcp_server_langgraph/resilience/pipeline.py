@@ -15,7 +15,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
-from . import _functions, _fuse, config, events
+from . import _functions, _fuse, _order, config, events
 from ._link import Bound, CallMeter, Linker, segments_of
 from .errors import ConfigurationError
 from .metrics import Meter
@@ -61,7 +61,8 @@ class Pipeline:
         is_failure: Callable[[Any], bool] | None = None,
     ) -> None:
         _check_parts(name, policies)
-        _check_order(name, policies)
+        _order.refuse(name, policies)
+        self._doubts: list[str] = []
         self.name = name
         self.policies = policies
         self.site = Site(name, operation or name, classifier or classify, is_failure)
@@ -123,7 +124,11 @@ class Pipeline:
         self.site.bypassed = not settings.enabled(self.name)
         for policy in self.policies:
             policy.apply(settings, policy.name or self.name)
-        _warn_of_times(self.name, self.policies)
+        doubts = _order.doubts(self.policies)
+        for problem in doubts:
+            if problem not in self._doubts:  # told once, not at each reload
+                events.emit("warning", self.name, problem=problem)
+        self._doubts = doubts
 
     def retire(self) -> None:
         """Stop being listed: a decorator above has taken the policies over."""
@@ -150,12 +155,13 @@ class Pipeline:
 
     def describe(self) -> dict[str, Any]:
         """The order and the settings, and the most that one call can cost: ``requests``, and ``seconds`` (None where
-        nothing bounds it).
+        nothing bounds it). ``doubts``: what is probably not meant, where there is such.
         """
         from .presets import worst_case
 
         policies = [{"policy": policy.kind, **policy.settings()} for policy in self.policies]
-        return {"name": self.name, "policies": policies, **worst_case(self.policies)}
+        doubts = {"doubts": list(self._doubts)} if self._doubts else {}
+        return {"name": self.name, "policies": policies, **worst_case(self.policies), **doubts}
 
     def source(self) -> str:
         """The source of the compiled frame, for the curious and the debugger."""
@@ -175,26 +181,3 @@ def _check_parts(name: object, policies: tuple[object, ...]) -> None:
         if not isinstance(policy, Policy):
             hint = "; make one: call it" if isinstance(policy, type) else ""
             raise ConfigurationError(f"pipeline {name!r}: {policy!r} is no policy{hint}")
-
-
-def _warn_of_times(name: str, policies: tuple[Policy, ...]) -> None:
-    """Say where an attempt may take as long as all of them together: nothing would be retried after a timeout."""
-    seconds = [policy.settings()["seconds"] for policy in policies if policy.kind == "timeout"]
-    if len(seconds) > 1 and seconds[-1] >= seconds[0]:
-        events.emit(
-            "warning", name, problem="attempt timeout >= total", attempt=seconds[-1], total=seconds[0]
-        )
-
-
-def _check_order(name: str, policies: tuple[Policy, ...]) -> None:
-    """Refuse orders that cannot be right, with the reason."""
-    kinds = [policy.kind for policy in policies]
-    if kinds.count("retry") > 1:
-        raise ConfigurationError(f"pipeline {name!r} retries twice: attempts would multiply; keep one Retry")
-    if len(set(map(id, policies))) < len(policies):
-        raise ConfigurationError(f"pipeline {name!r} holds the same policy object twice")
-    if "fallback" in kinds[1:]:
-        above = kinds[kinds.index("fallback", 1) - 1]
-        raise ConfigurationError(
-            f"pipeline {name!r}: fallback inside {above}: its answers would count as successes there"
-        )
