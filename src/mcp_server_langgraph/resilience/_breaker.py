@@ -15,6 +15,10 @@ An admission is an object, and its identity is its generation: every transition 
 and every probe gets its own. A result whose admission is neither the current one nor a live probe is stale and
 changes nothing (Polly, failsafe-go and resilience4j judge it by the state that holds now).
 
+Two attributes spare callers a question each: ``door`` is the admission of whoever comes now, where nothing has to be
+asked, and ``quiet`` says that a success under it changes nothing here. Both are worked out by `settle`, after whatever
+they depend on has changed; readers take no lock.
+
 A probe's place has a lease: one that hangs, or whose caller vanished, gives its place up after ``lease`` seconds.
 A cancelled probe gives it back at once.
 """
@@ -63,8 +67,18 @@ class BreakerMachine:
     """Consecutive failures open it, probes close it. Settings may change at any time."""
 
     __slots__ = (
-        *("closed", "fail_max", "failures", "half_open_max", "lease", "open_for"),
-        *("opened_at", "probes", "state", "success_threshold", "successes"),
+        *(
+            "automatic",
+            "closed",
+            "door",
+            "fail_max",
+            "failures",
+            "half_open_max",
+            "heard",
+            "lease",
+            "open_for",
+        ),
+        *("opened_at", "probes", "quiet", "state", "success_threshold", "successes"),
     )
 
     def __init__(
@@ -87,6 +101,17 @@ class BreakerMachine:
         self.opened_at = 0.0
         self.probes: set[Admission] = set()
         self.successes = 0
+        # Whether the machine decides who comes in (not an operator), and whether anybody is told of every success.
+        self.automatic = True
+        self.heard = False
+        self.door: Admission | None = None
+        self.quiet = False
+        self.settle()
+
+    def settle(self) -> None:
+        """Work ``door`` and ``quiet`` out anew. Without a door it is never quiet."""
+        self.door = self.closed if self.automatic else None
+        self.quiet = self.door is not None and not self.failures and not self.heard
 
     def admit(self, now: float) -> Admission | None:
         """Let a call in, or refuse it with None. In the closed state every call shares one admission."""
@@ -102,6 +127,7 @@ class BreakerMachine:
         """A call that was let in with ``admission`` succeeded."""
         if admission is self.closed:
             self.failures = 0
+            self.settle()
         elif admission in self.probes:
             self.probes.discard(admission)
             self.successes += 1
@@ -114,6 +140,7 @@ class BreakerMachine:
             self.failures += 1
             if self.failures >= self.fail_max:
                 self.open(now)
+            self.settle()
         elif admission in self.probes:
             self.open(now)
 
@@ -139,6 +166,7 @@ class BreakerMachine:
         self.opened_at = now
         self.closed = None
         self.probes.clear()
+        self.settle()
 
     def close(self) -> None:
         """Let every call in, and count from zero."""
@@ -146,6 +174,7 @@ class BreakerMachine:
         self.closed = Admission()
         self.failures = 0
         self.probes.clear()
+        self.settle()
 
     def _half_open(self) -> None:
         self.state = State.HALF_OPEN

@@ -36,22 +36,24 @@ class BreakerGuard(Guard):
         self.site = site
 
     def enter(self, now: float) -> Admission | None:
+        door = self.machine.door
+        return self.enter_slowly(now) if door is None else door
+
+    def enter_slowly(self, now: float) -> Admission | None:
+        """The way in where there is no open door: the machine is asked, or the call refused at once."""
         machine = self.machine
-        if self.breaker.mode is _AUTOMATIC:
-            admission = machine.closed
-            if admission is not None:
-                return admission
+        if machine.automatic and machine.state is _OPEN:
             left = machine.opened_at + machine.open_for - now
-            if left > 0 and machine.state is _OPEN:
+            if left > 0:
                 raise self._refusal(left)
-        return self._enter_slowly(now)
+        return self._ask(now)
 
     def _refusal(self, retry_after: float | None) -> CircuitOpen:
         self.counts.rejected += 1
         events.emit("rejected", self.breaker.label, policy=CircuitOpen.policy)
         return CircuitOpen(self.breaker.label, retry_after)
 
-    def _enter_slowly(self, now: float) -> Admission | None:
+    def _ask(self, now: float) -> Admission | None:
         breaker = self.breaker
         wait = None
         with breaker.lock:
@@ -70,10 +72,8 @@ class BreakerGuard(Guard):
 
     def succeeded(self, token: Admission | None, now: float) -> None:
         machine = self.machine
-        if token is machine.closed and token is not None and not machine.failures:
+        if token is machine.door and machine.quiet:
             self.counts.successes += 1
-            if self.breaker.listeners.active:
-                self.breaker.listeners.success()
         elif self.breaker.mode is not Mode.DISABLED:
             self._succeeded_slowly(token)
 

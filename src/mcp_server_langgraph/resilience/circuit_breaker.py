@@ -100,6 +100,9 @@ class CircuitBreaker(Policy):
         chosen = settings.choose(service, "CIRCUIT_BREAKER_EXPECTED_EXCEPTION", expected)
         self.expected = chosen if isinstance(chosen, tuple) else (chosen,)
         self.listeners.configured(settings.choose(service, "CIRCUIT_BREAKER_LISTENERS"))
+        with self.lock:
+            self.machine.heard = self.listeners.active
+            self.machine.settle()
 
     def settings(self) -> Mapping[str, Any]:
         """The settings in force."""
@@ -152,6 +155,7 @@ class CircuitBreaker(Policy):
         with self.lock:
             before = self.state
             self.mode = mode
+            self.machine.automatic = mode is Mode.AUTOMATIC
             self.machine.forget_admissions()  # results of the mode that ends say nothing in the next
             if close:
                 self.machine.close()

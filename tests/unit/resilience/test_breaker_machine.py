@@ -162,6 +162,11 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         if self.model.state == "closed":
             self.model.go("closed")
 
+    @rule(automatic=st.booleans(), heard=st.booleans())
+    def somebody_looks_over_its_shoulder(self, automatic: bool, heard: bool) -> None:
+        self.machine.automatic, self.machine.heard = automatic, heard
+        self.machine.settle()
+
     @invariant()
     def they_agree(self) -> None:
         machine, model = self.machine, self.model
@@ -172,6 +177,12 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         if model.state == "half_open":
             assert machine.successes == model.successes < model.success_threshold
         assert (machine.closed is not None) == (model.state == "closed")
+
+    @invariant()
+    def the_door_stands_open_exactly_while_nothing_has_to_be_asked(self) -> None:
+        machine = self.machine
+        assert machine.door is (machine.closed if machine.automatic else None)
+        assert machine.quiet == (machine.door is not None and self.model.failures == 0 and not machine.heard)
 
     @invariant()
     def only_known_transitions_happen(self) -> None:
