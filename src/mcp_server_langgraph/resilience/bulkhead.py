@@ -22,7 +22,7 @@ from . import _stack, config, events
 from ._places import LoopWaiter, Places, ThreadWaiter
 from .errors import BulkheadFull, ConfigurationError
 from .metrics import Sample
-from .policy import WAIT, Guard, Policy, Site
+from .policy import WAIT, Cost, Guard, Policy, Site
 
 __all__ = ["Bulkhead", "BulkheadSnapshot", "with_bulkhead"]
 
@@ -94,6 +94,10 @@ class Bulkhead(Policy):
     def settings(self) -> Mapping[str, Any]:
         """The settings in force."""
         return {"limit": self.places.limit, "max_queue": self.max_queue, "max_wait": self.max_wait}
+
+    def worst_case(self, inner: Cost) -> Cost:
+        """The wait for a place comes on top."""
+        return inner._replace(seconds=inner.seconds + self.max_wait)
 
     def snapshot(self) -> BulkheadSnapshot:
         """The bulkhead now."""

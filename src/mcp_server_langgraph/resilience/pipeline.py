@@ -11,6 +11,7 @@ What a policy is stands in `policy`; how neighbouring policies become one frame 
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
@@ -20,7 +21,7 @@ from ._link import Bound, CallMeter, Linker, segments_of
 from .errors import ConfigurationError
 from .metrics import Meter
 from .outcome import Classifier, classify
-from .policy import Policy, Repeat, Site
+from .policy import Cost, Policy, Repeat, Site
 
 __all__ = ["Pipeline"]
 
@@ -157,11 +158,15 @@ class Pipeline:
         """The order and the settings, and the most that one call can cost: ``requests``, and ``seconds`` (None where
         nothing bounds it). ``doubts``: what is probably not meant, where there is such.
         """
-        from .presets import worst_case
-
         policies = [{"policy": policy.kind, **policy.settings()} for policy in self.policies]
         doubts = {"doubts": list(self._doubts)} if self._doubts else {}
-        return {"name": self.name, "policies": policies, **worst_case(self.policies), **doubts}
+        return {"name": self.name, "policies": policies, **self._worst_case(), **doubts}
+
+    def _worst_case(self) -> dict[str, float | None]:
+        cost = Cost(1, math.inf)
+        for policy in reversed(self.policies):
+            cost = policy.worst_case(cost)
+        return {"requests": cost.requests, "seconds": None if math.isinf(cost.seconds) else cost.seconds}
 
     def source(self) -> str:
         """The source of the compiled frame, for the curious and the debugger."""

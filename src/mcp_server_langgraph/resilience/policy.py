@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from . import config
 from .deadline import INHERITED
@@ -25,6 +25,7 @@ __all__ = [
     "WAIT",
     "BadResult",
     "Call",
+    "Cost",
     "Guard",
     "Policy",
     "Proceed",
@@ -113,6 +114,13 @@ class Site:
         return NEUTRAL
 
 
+class Cost(NamedTuple):
+    """The most that a call can cost: ``requests`` to the dependency, and ``seconds`` (infinity: nothing bounds it)."""
+
+    requests: int
+    seconds: float
+
+
 class Policy:
     """One capability. Subclasses either bind to a `Guard` or implement ``run`` (and ``run_sync``, ``stream``)."""
 
@@ -146,6 +154,10 @@ class Policy:
     def settings(self) -> Mapping[str, Any]:
         """The settings in force, for ``describe`` and ``repr``."""
         return {}
+
+    def worst_case(self, inner: Cost) -> Cost:
+        """The most that a call can cost, where what stands inside can cost ``inner``."""
+        return inner
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{key}={value!r}" for key, value in self.settings().items())

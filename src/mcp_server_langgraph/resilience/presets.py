@@ -1,4 +1,4 @@
-"""Pipelines in the standard order, built from settings, and what a pipeline can cost at worst.
+"""Pipelines in the standard order, built from settings.
 
 The order, outermost first: fallback, total deadline, bulkhead, retry, circuit breaker, attempt timeout. Every attempt
 goes through the breaker; the bulkhead guards us, once per call; the fallback stands outside the deadline, so that our
@@ -7,12 +7,10 @@ own expiry degrades too (`docs/explanation/decisions/order-of-policies.md`).
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from . import config
-from ._backoff import exponential
 from .bulkhead import Bulkhead
 from .circuit_breaker import CircuitBreaker
 from .fallback import Fallback
@@ -22,7 +20,7 @@ from .policy import Policy
 from .retry import Kind, Retry
 from .timeout import Timeout
 
-__all__ = ["standard", "worst_case"]
+__all__ = ["standard"]
 
 
 def standard(
@@ -57,26 +55,3 @@ def standard(
     ]
     present = [policy for policy in policies if policy is not None]
     return Pipeline(name, *present, operation=operation, classifier=classifier, is_failure=is_failure)
-
-
-def worst_case(policies: Sequence[Policy]) -> dict[str, float | int | None]:
-    """The most that one call can cost: ``requests`` to the dependency and ``seconds``; None where nothing bounds it."""
-    retry = next((policy for policy in policies if isinstance(policy, Retry)), None)
-    attempts = retry.max_attempts if retry is not None and retry.operation is not Kind.NON_IDEMPOTENT else 1
-    outside, inside = _timeouts(policies, retry)
-    queue = sum(policy.max_wait for policy in policies if isinstance(policy, Bulkhead))
-    waits = (
-        sum(exponential(n, retry.multiplier, retry.base, retry.wait_max) for n in range(1, attempts))
-        if retry
-        else 0.0
-    )
-    seconds = min([*outside, queue + attempts * min(inside, default=math.inf) + waits])
-    return {"requests": attempts, "seconds": None if math.isinf(seconds) else seconds}
-
-
-def _timeouts(policies: Sequence[Policy], retry: Retry | None) -> tuple[list[float], list[float]]:
-    at = len(policies) if retry is None else list(policies).index(retry)
-    split = [
-        (index < at, policy.seconds) for index, policy in enumerate(policies) if isinstance(policy, Timeout)
-    ]
-    return [seconds for outer, seconds in split if outer], [seconds for outer, seconds in split if not outer]

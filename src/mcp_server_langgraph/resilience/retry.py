@@ -25,7 +25,7 @@ from .deadline import current_deadline
 from .errors import ConfigurationError, Rejected, RetriesExhausted
 from .metrics import Sample
 from .outcome import Verdict
-from .policy import BadResult, Policy, Repeat, Site
+from .policy import BadResult, Cost, Policy, Repeat, Site
 
 __all__ = ["Kind", "Retry", "retry_with_backoff"]
 
@@ -115,6 +115,13 @@ class Retry(Policy):
             "wait_max": self.wait_max,
             "jitter": self.jitter,
         }
+
+    def worst_case(self, inner: Cost) -> Cost:
+        """All attempts, and the longest waits between them: the dependency may ask for `retry_after_max` each time."""
+        attempts = 1 if self.operation is Kind.NON_IDEMPOTENT else self.max_attempts
+        waits = (exponential(n, self.multiplier, self.base, self.wait_max) for n in range(1, attempts))
+        waited = sum(max(wait, self.retry_after_max) for wait in waits)
+        return Cost(inner.requests * attempts, inner.seconds * attempts + waited)
 
     def bind(self, site: Site) -> Repeat:
         """The loop of one pipeline."""

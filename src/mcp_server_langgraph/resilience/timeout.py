@@ -24,7 +24,7 @@ from ._timers import Stay, Task, TimerQueue, queue_for
 from .deadline import INHERITED, Deadline, current_deadline
 from .errors import ConfigurationError, DeadlineExceeded, TimedOut
 from .metrics import Histogram, Sample
-from .policy import Guard, Policy, Site
+from .policy import Cost, Guard, Policy, Site
 
 __all__ = ["Timeout", "timeout", "with_timeout"]
 
@@ -69,6 +69,10 @@ class Timeout(Policy):
             "seconds": self.seconds,
             **{name: value for name, value in clocks.items() if value is not None},
         }
+
+    def worst_case(self, inner: Cost) -> Cost:
+        """No longer than the time that it allows."""
+        return inner._replace(seconds=min(inner.seconds, self.seconds))
 
     def bind(self, site: Site) -> Guard:
         """Per attempt inside a retry, total outside."""

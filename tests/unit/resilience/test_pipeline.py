@@ -15,6 +15,7 @@ from mcp_server_langgraph.resilience import (
     ConfigurationError,
     Event,
     Fallback,
+    Kind,
     Pipeline,
     Retry,
     TimedOut,
@@ -99,8 +100,18 @@ def test_describe_tells_the_order_and_the_worst_case() -> None:
     ]
     assert (told["requests"], told["seconds"]) == (4, 9)
     free = Pipeline("y", Retry(3, jitter="none"), Timeout(2)).describe()
-    assert (free["requests"], free["seconds"]) == (3, 3 * 2 + 1 + 2)
+    # The dependency may ask for a minute before each later attempt.
+    assert (free["requests"], free["seconds"]) == (3, 3 * 2 + 60 + 60)
     assert Pipeline("z", Retry(3)).describe()["seconds"] is None
+
+
+def test_the_worst_case_follows_the_order() -> None:
+    inside = Pipeline("x", Retry(3, retry_after_max=0), Bulkhead(1, max_wait=2), Timeout(4)).describe()
+    assert inside["seconds"] == 3 * (2 + 4) + 1 + 2
+    outside = Pipeline("x", Bulkhead(1, max_wait=2), Retry(3, retry_after_max=0), Timeout(4)).describe()
+    assert outside["seconds"] == 2 + 3 * 4 + 1 + 2
+    once = Pipeline("x", Retry(3, kind=Kind.NON_IDEMPOTENT), Timeout(4)).describe()
+    assert (once["requests"], once["seconds"]) == (1, 4)
 
 
 async def test_the_source_is_the_frame_that_runs() -> None:
