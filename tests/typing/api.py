@@ -10,8 +10,10 @@ from mcp_server_langgraph.resilience import (
     BulkheadFull,
     CircuitBreaker,
     CircuitOpen,
+    Criticality,
     Degradation,
     Fallback,
+    Incoming,
     Kind,
     LastGood,
     Outcome,
@@ -25,10 +27,15 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     Value,
     Verdict,
+    carried,
     circuit_breaker,
     classify,
     collect_degradations,
+    current_attempt,
     detached,
+    in_thread,
+    incoming,
+    outgoing_headers,
     registry,
     remaining,
     retry_with_backoff,
@@ -151,6 +158,18 @@ async def blocks() -> None:
         pass
     with collect_degradations() as notes:
         assert_type(notes, list[Degradation])
+
+
+async def carrying() -> None:
+    headers: dict[str, str] = outgoing_headers()
+    with incoming(headers, max_criticality=Criticality.CRITICAL_PLUS) as came:
+        assert_type(came, Incoming)
+    async with incoming([(b"grpc-timeout", b"5S")], margin=0.1) as again:
+        assert_type(again.seconds, float | None)
+    assert_type(carried(parse)("text"), int)
+    assert_type(await in_thread(parse, "text"), int)
+    assert_type(current_attempt(), int)
+    await in_thread(parse, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def errors() -> None:

@@ -41,6 +41,7 @@ from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
 from .pipeline import Pipeline
 from .policy import Call, Policy
+from .propagation import Incoming, carried, current_attempt, in_thread, incoming, outgoing_headers
 from .retry import Kind, Retry, retry_with_backoff
 from .timeout import Timeout, timeout, with_timeout
 
@@ -57,6 +58,7 @@ __all__ = [
     "Degradation",
     "Event",
     "Fallback",
+    "Incoming",
     "Kind",
     "LastGood",
     "Outcome",
@@ -76,13 +78,18 @@ __all__ = [
     "Timeout",
     "Value",
     "Verdict",
+    "carried",
     "circuit_breaker",
     "classify",
     "collect_degradations",
     "criticality",
+    "current_attempt",
     "current_criticality",
     "current_deadline",
     "detached",
+    "in_thread",
+    "incoming",
+    "outgoing_headers",
     "registry",
     "remaining",
     "retry_with_backoff",

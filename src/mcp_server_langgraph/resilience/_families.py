@@ -45,6 +45,12 @@ FAMILIES: Final[dict[str, Family]] = {
     "bulkhead_limit": Family("gauge", ("service",), "Places there are."),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
+    "deadline_expired_total": Family(
+        "counter", ("service",), "Work not begun because nothing was left of its deadline."
+    ),
+    "incoming_repeated_total": Family(
+        "counter", ("service",), "Requests that came in as a second or later attempt of their caller."
+    ),
     "resilience_call_duration_seconds": Family(
         "histogram", ("service", "operation"), "Time of successful calls."
     ),

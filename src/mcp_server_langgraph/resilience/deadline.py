@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final
@@ -136,11 +137,27 @@ def current_deadline() -> Deadline | None:
 
 
 def remaining() -> float | None:
-    """Seconds left of the current deadline (0 at the least); None where there is none. Needs a running loop."""
+    """Seconds left of the current deadline (0 at the least); None where there is none. Also in threads."""
     deadline = current_deadline()
-    if deadline is None or deadline.when == math.inf:
+    when = math.inf if deadline is None else deadline.when
+    if deadline is None or when == math.inf:
         return None
-    return max(0.0, deadline.when - asyncio.get_running_loop().time())
+    return max(0.0, when - _now_for(deadline))
+
+
+def _now_for(deadline: Deadline) -> float:
+    """The time on the deadline's clock. In a thread that is the clock of the loop it came from."""
+    loop = asyncio._get_running_loop()
+    task = deadline.task
+    if loop is None and task is not None:
+        loop = task.get_loop()
+    return now(loop)
+
+
+def now(loop: asyncio.AbstractEventLoop | None = None) -> float:
+    """The time on the loop's clock (default: the running loop's); in a thread without one, that of the usual loops."""
+    loop = loop or asyncio._get_running_loop()
+    return time.monotonic() if loop is None else loop.time()
 
 
 class detached:  # noqa: N801 (a verb-like context manager, as asyncio.timeout is)

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
+from . import propagation
 from ._families import FAMILIES, Family
 
 __all__ = [
     "FAMILIES",
     "LATENCY_BOUNDS",
+    "CarriedMeter",
     "CircuitBreakerMetricsListener",
     "Family",
     "Histogram",
@@ -106,6 +108,15 @@ def _plus(left: float | HistogramValue, right: float | HistogramValue) -> float 
     assert not isinstance(left, HistogramValue)
     assert not isinstance(right, HistogramValue)
     return left + right
+
+
+class CarriedMeter:
+    """What came in too late, or again: counted for the whole process, by service."""
+
+    def samples(self) -> Iterator[Sample]:
+        """The numbers as they are now."""
+        for name, service, count in propagation.counted():
+            yield Sample(name, (service,), count)
 
 
 class _Named(Protocol):

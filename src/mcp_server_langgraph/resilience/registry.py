@@ -7,16 +7,19 @@ stay. A bad reload changes nothing, and says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from . import _stack, config, events
 from .circuit_breaker import CircuitBreaker
 from .errors import SettingsError
-from .metrics import Meter, Metric, collect
+from .metrics import CarriedMeter, Meter, Metric, collect
 from .pipeline import Pipeline, forget_pipelines, live_pipelines
+from .propagation import forget_counts
 
 __all__ = ["add_meter", "breakers", "metrics", "pipelines", "reload", "reset"]
 
 _extra_meters: list[Meter] = []
+_carried: Final = CarriedMeter()
 
 
 def pipelines() -> list[Pipeline]:
@@ -43,7 +46,11 @@ def metrics() -> list[Metric]:
 
 def _meters() -> Iterator[Meter]:
     seen: set[int] = set()
-    for meter in [*(meter for pipeline in pipelines() for meter in pipeline.meters()), *_extra_meters]:
+    for meter in [
+        *(meter for pipeline in pipelines() for meter in pipeline.meters()),
+        *_extra_meters,
+        _carried,
+    ]:
         if id(meter) not in seen:
             seen.add(id(meter))
             yield meter
@@ -78,6 +85,7 @@ def _services() -> Iterator[str]:
 def reset() -> None:
     """Forget pipelines, named breakers and settings (for tests)."""
     forget_pipelines()
+    forget_counts()
     _stack.forget()
     _extra_meters.clear()
     config.install(None)

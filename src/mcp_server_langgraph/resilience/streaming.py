@@ -24,9 +24,10 @@ from ._functions import END, Source
 from ._link import CallMeter
 from ._timers import queue_for
 from .deadline import Deadline, current_deadline
-from .errors import DeadlineExceeded, StreamInterrupted
+from .errors import StreamInterrupted
 from .outcome import Outcome
 from .policy import WAIT, Call, Guard, Policy, Repeat, Site
+from .propagation import expired
 from .timeout import TimeGuard
 
 if TYPE_CHECKING:
@@ -293,7 +294,7 @@ class _Entered:
     def _refuse_expired(self, now: float) -> None:
         deadline = current_deadline()
         if deadline is not None and deadline.when <= now:
-            raise DeadlineExceeded(self.site.name)
+            raise expired(self.site.name)
 
     def failed(self, exc: BaseException) -> BaseException:
         now = asyncio.get_running_loop().time()

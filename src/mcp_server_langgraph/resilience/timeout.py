@@ -7,7 +7,8 @@ caller, whose expiry is told apart: our own is a failure of the dependency, the 
 The semantics are those of ``asyncio.timeout`` (`_timers` has the mechanism and its cost).
 
 Errors: `TimedOut` (also a TimeoutError); `DeadlineExceeded` where nothing was left and the call was not begun.
-Events: ``timeout``. Metrics: ``timeout_violations_total``, ``timeout_duration_seconds``.
+Events: ``timeout``. Metrics: ``timeout_violations_total``, ``timeout_duration_seconds``,
+``deadline_expired_total``.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from typing import Any, ClassVar, Final, TypeVar
 from . import _stack, config, events
 from ._timers import Stay, Task, TimerQueue, queue_for
 from .deadline import INHERITED, Deadline, current_deadline
-from .errors import ConfigurationError, DeadlineExceeded, TimedOut
+from .errors import ConfigurationError, TimedOut
 from .metrics import Histogram, Sample
 from .policy import Cost, Guard, Policy, Site
+from .propagation import expired
 
 __all__ = ["Timeout", "timeout", "with_timeout"]
 
@@ -148,7 +150,7 @@ class AttemptGuard(TimeGuard):
         when = now + seconds
         deadline = current_deadline()
         if deadline is not None and deadline.when <= now:
-            raise DeadlineExceeded(self.site.name)
+            raise expired(self.site.name)
         if deadline is not None and deadline.task is not task:
             inheriting = Deadline(task, when, self, deadline)
             inheriting.start(loop, queue)
@@ -209,7 +211,7 @@ class TotalGuard(TimeGuard):
         loop = task.get_loop()
         parent = current_deadline()
         if parent is not None and parent.when <= now:
-            raise DeadlineExceeded(self.site.name)
+            raise expired(self.site.name)
         deadline = Deadline(task, now + seconds, self, parent)
         deadline.seconds = seconds
         deadline.start(loop, self.find_queue(loop, seconds))
