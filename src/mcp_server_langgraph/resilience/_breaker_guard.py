@@ -7,14 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
 from ._breaker import Admission, Mode, State
+from ._inline import Inline, Lines
 from .errors import CircuitOpen
 from .outcome import Outcome
-from .policy import BadResult, Call, Guard, Policy, Proceed, ProceedStream, ProceedSync, Site
+from .policy import (
+    BadResult,
+    Call,
+    Guard,
+    Policy,
+    Proceed,
+    ProceedStream,
+    ProceedSync,
+    Repeat,
+    Site,
+)
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -23,6 +34,19 @@ _AUTOMATIC: Final = Mode.AUTOMATIC
 _OPEN: Final = State.OPEN
 _MACHINE_ASKED: Final = (Mode.AUTOMATIC, Mode.METRICS_ONLY)
 _REFUSING: Final = (Mode.AUTOMATIC, Mode.FORCED_OPEN)
+
+
+_LINES: Final = Lines(
+    enter="""
+token$ = machine$.door
+if token$ is None: token$ = enter_slowly$(now)
+""",
+    success="""
+if token$ is machine$.door and machine$.quiet: counts$.successes += 1
+else: succeeded$(token$, now)
+""",
+    shut="shut$(now) if machine$.door is None else 0.0",
+)
 
 
 class BreakerGuard(Guard):
@@ -35,20 +59,30 @@ class BreakerGuard(Guard):
         self.meter = breaker.counts
         self.site = site
 
+    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
+        slow = {"enter_slowly": self.enter_slowly, "shut": self.shut_for, "refusal": self.refusal}
+        return Inline(_LINES, {"machine": self.machine, "counts": self.counts, **slow})
+
     def enter(self, now: float) -> Admission | None:
         door = self.machine.door
         return self.enter_slowly(now) if door is None else door
 
     def enter_slowly(self, now: float) -> Admission | None:
         """The way in where there is no open door: the machine is asked, or the call refused at once."""
-        machine = self.machine
-        if machine.automatic and machine.state is _OPEN:
-            left = machine.opened_at + machine.open_for - now
-            if left > 0:
-                raise self._refusal(left)
+        left = self.shut_for(now)
+        if left > 0:
+            raise self.refusal(left)
         return self._ask(now)
 
-    def _refusal(self, retry_after: float | None) -> CircuitOpen:
+    def shut_for(self, now: float) -> float:
+        """Seconds for which calls are refused without asking the machine; 0 or less where it has to be asked."""
+        machine = self.machine
+        if machine.automatic and machine.state is _OPEN:
+            return machine.opened_at + machine.open_for - now
+        return 0.0
+
+    def refusal(self, retry_after: float | None) -> CircuitOpen:
+        """Count a refusal, and give what to raise."""
         self.counts.rejected += 1
         events.emit("rejected", self.breaker.label, policy=CircuitOpen.policy)
         return CircuitOpen(self.breaker.label, retry_after)
@@ -67,7 +101,7 @@ class BreakerGuard(Guard):
             after = breaker.count_change(before)
         breaker.tell_change(before, after)
         if refused:
-            raise self._refusal(wait)
+            raise self.refusal(wait)
         return admission
 
     def succeeded(self, token: Admission | None, now: float) -> None:

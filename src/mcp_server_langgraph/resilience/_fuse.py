@@ -20,8 +20,10 @@ from contextlib import contextmanager
 from types import CodeType
 from typing import Final, Literal, NamedTuple
 
+from ._inline import BY_METHODS, Lines
+
 # A guard that cannot wait, one that can, and the retry loop.
-Node = Literal["guard", "waiting", "repeat"]
+Kind = Literal["guard", "waiting", "repeat"]
 # bound: a decorated function; call: the function comes first; step: after a policy that is given the `Call`.
 Face = Literal["bound", "call", "step"]
 
@@ -30,6 +32,14 @@ _PARAMETERS: Final[dict[Face, str]] = {
     "call": "fn, /, *args, **kwargs",
     "step": "call",
 }
+
+
+class Node(NamedTuple):
+    """A part of the frame. ``lines``: its source, where it has its own; ``early``: its refusal comes first of all."""
+
+    kind: Kind
+    lines: Lines | None = None
+    early: bool = False
 
 
 class Shape(NamedTuple):
@@ -42,6 +52,11 @@ class Shape(NamedTuple):
     judged: bool  # results are judged, not only exceptions
     keyed: bool  # the retry loop adds an idempotency key to the arguments
 
+    @property
+    def task(self) -> bool:
+        """Whether a guard asks for the task."""
+        return any(node.lines is not None and node.lines.task for node in self.nodes)
+
 
 class _Writer:
     def __init__(self, shape: Shape) -> None:
@@ -51,6 +66,11 @@ class _Writer:
 
     def __call__(self, text: str) -> None:
         self.lines.append("    " * self._depth + text)
+
+    def copy(self, source: str, index: int) -> None:
+        """Lines of a guard's own."""
+        for line in source.strip("\n").replace("$", str(index)).splitlines():
+            self(line)
 
     @contextmanager
     def block(self, opening: str) -> Generator[None]:
@@ -84,14 +104,42 @@ def write(shape: Shape) -> str:
             w("time = monotonic")
         else:
             w("loop, time = site.clock")
-            w("if loop is not get_running_loop(): time = site.adopt_loop()")
+            w("if loop is not get_running_loop(): loop, time = site.adopt_loop()")
         w("now = time()")
-        if w.outermost:
-            _write_measured(w)
+        _write_early_refusals(w)
+        if shape.task:
+            _write_with_task(w)
         else:
-            _write_node(w, 0)
+            _write_body(w)
         w("return result")
     return "\n".join(w.lines) + "\n"
+
+
+def _write_early_refusals(w: _Writer) -> None:
+    for index, node in enumerate(w.shape.nodes):
+        if node.early:
+            assert node.lines is not None
+            w.copy(f"left = {node.lines.shut}", index)
+            with w.block("if left > 0:"):
+                if any(outer.kind == "repeat" for outer in w.shape.nodes[:index]):
+                    w("attempts.first += 1")
+                refusal = f"refusal{index}(left)"
+                w(f"raise refused({refusal})" if w.outermost else f"raise {refusal}")
+
+
+def _write_with_task(w: _Writer) -> None:
+    w("task = current_task(loop)")
+    w("quick = task is not None and not task.cancelling()")
+    with w.block("try:"):
+        _write_body(w)
+    w("finally: task = None")  # it may keep the exception, which keeps this frame
+
+
+def _write_body(w: _Writer) -> None:
+    if w.outermost:
+        _write_measured(w)
+    else:
+        _write_node(w, 0)
 
 
 def _write_measured(w: _Writer) -> None:
@@ -118,28 +166,32 @@ def _write_node(w: _Writer, index: int) -> None:
         if w.shape.judged and w.shape.last:
             w("if judge_result(result): raise BadResult(result)")
         w("now = time()")
-    elif w.shape.nodes[index] == "repeat":
+    elif w.shape.nodes[index].kind == "repeat":
         _write_repeat(w, index)
     else:
         _write_guard(w, index)
 
 
 def _write_guard(w: _Writer, i: int) -> None:
-    w(f"token{i} = enter{i}(now)")
-    if w.shape.nodes[i] == "waiting":
+    kind, lines, _ = w.shape.nodes[i]
+    lines = lines or BY_METHODS
+    w.copy(lines.enter, i)
+    if kind == "waiting":
         with w.block(f"if token{i} is WAIT:"):
             w(f"token{i} = {w.wait}wait{i}()")
             w("now = time()")
+            if w.shape.task:
+                w("quick = False")
     with w.block("try:"):
         _write_node(w, i + 1)
     with w.block("except BaseException as exc:"):
-        w(f"raised = failed{i}(token{i}, time(), exc)")
+        w.copy(f"raised = failed$({lines.token}, time(), exc)", i)
         w(f"token{i} = None")  # it may be the task, which keeps the exception, which keeps this frame
         w("if raised is None: raise")
         w("try: raise raised from exc")
         w("finally: raised = None")  # an exception kept in its own frame is a cycle
     with w.block("else:"):
-        w(f"succeeded{i}(token{i}, now)")
+        w.copy(lines.success, i)
 
 
 def _write_repeat(w: _Writer, i: int) -> None:
@@ -164,6 +216,8 @@ def _write_repeat(w: _Writer, i: int) -> None:
             w("if step.__class__ is not float: raise step")
             w(f"{w.wait}sleep(step)")
             w("attempt += 1")
+            if w.shape.task:
+                w("quick = False")
             if not w.outermost:
                 w("call.attempt = attempt")
             w("now = time()")
@@ -178,6 +232,8 @@ _numbers = itertools.count(1)
 def compiled(shape: Shape) -> CodeType:
     """The code of a shape; its lines are known to tracebacks."""
     source = write(shape)
-    filename = f"<resilience frame {next(_numbers)}: {' > '.join(shape.nodes) or 'no policy'}, {shape.face}>"
+    kinds = " > ".join(node.kind for node in shape.nodes) or "no policy"
+    filename = f"<resilience frame {next(_numbers)}: {kinds}, {shape.face}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    return compile(source, filename, "exec")
+    module = compile(source, filename, "exec")
+    return next(part for part in module.co_consts if isinstance(part, CodeType))

@@ -7,12 +7,14 @@ from __future__ import annotations
 import asyncio
 import bisect
 import time
+import types
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from . import _functions, _fuse
+from .errors import Rejected
 from .metrics import Histogram, Sample
-from .outcome import Outcome
+from .outcome import Outcome, classify
 from .policy import WAIT, BadResult, Call, Guard, Policy, Repeat, Site
 
 Bound = Guard | Repeat | Policy
@@ -33,6 +35,14 @@ class CallMeter:
             self.failures += 1
         else:
             self.neutral += 1
+
+    def refused(self, exc: Rejected) -> Rejected:
+        """Count a call that was refused before anything else happened; gives ``exc`` back."""
+        if self.site.classifier is classify:
+            self.neutral += 1  # that is what it says of every refusal
+        else:
+            self.ended(exc)
+        return exc
 
     def samples(self) -> Iterator[Sample]:
         """The numbers as they are now."""
@@ -70,12 +80,10 @@ class Linker:
 
     def shape(self, nodes: list[Guard | Repeat], face: _fuse.Face, *, last: bool, sync: bool) -> _fuse.Shape:
         """What the source of a frame depends on."""
-        kinds = tuple[_fuse.Node, ...](
-            "repeat" if isinstance(node, Repeat) else "waiting" if node.waits else "guard" for node in nodes
-        )
+        parts = tuple(_part(node, nodes[:index]) for index, node in enumerate(nodes))
         keyed = any(isinstance(node, Repeat) and node.keyed for node in nodes)
         judged = self.site.judge_result is not None
-        return _fuse.Shape(kinds, face, last=last, sync=sync, judged=judged, keyed=keyed)
+        return _fuse.Shape(parts, face, last=last, sync=sync, judged=judged, keyed=keyed)
 
     def _compile(
         self,
@@ -95,13 +103,15 @@ class Linker:
             "judge_result": self.site.judge_result,
             "pipeline": self.owner,  # whoever keeps the frame keeps the pipeline: it is listed, and reloaded
             "proceed": proceed,
+            "refused": self.meter.refused,
             "site": self.site,
             "sleep": time.sleep if shape.sync else asyncio.sleep,
         }
         for index, node in enumerate(nodes):
             names.update(_methods_of(node, index, sync=shape.sync))
-        exec(_fuse.compiled(shape), names)
-        return cast(Callable[..., Any], names["frame"])
+            names.update(_names_of(node, index, nodes[:index]))
+        # A copy of the code for each pipeline: the interpreter specialises it for the objects that it meets.
+        return types.FunctionType(_fuse.compiled(shape).replace(), names)
 
 
 _COMMON: Final[dict[str, Any]] = {
@@ -110,6 +120,7 @@ _COMMON: Final[dict[str, Any]] = {
     "Call": Call,
     "WAIT": WAIT,
     "bisect_left": bisect.bisect_left,
+    "current_task": asyncio.current_task,
     "get_running_loop": asyncio.get_running_loop,
     "monotonic": time.monotonic,
     "refuse_awaitable": _functions.refuse_awaitable,
@@ -130,6 +141,22 @@ def _methods_of(node: Guard | Repeat, index: int, *, sync: bool) -> dict[str, An
         f"succeeded{index}": node.succeeded,
         f"wait{index}": node.wait_sync if sync else node.wait,
     }
+
+
+def _part(node: Guard | Repeat, outer: list[Guard | Repeat]) -> _fuse.Node:
+    if isinstance(node, Repeat):
+        return _fuse.Node("repeat")
+    inline = node.inline(outer)
+    kind: _fuse.Kind = "waiting" if node.waits else "guard"
+    if inline is None:
+        return _fuse.Node(kind)
+    gives_way = all(isinstance(other, Repeat) or other.gives_way for other in outer)
+    return _fuse.Node(kind, inline.lines, early=gives_way and bool(inline.lines.shut))
+
+
+def _names_of(node: Guard | Repeat, index: int, outer: list[Guard | Repeat]) -> dict[str, Any]:
+    inline = None if isinstance(node, Repeat) else node.inline(outer)
+    return {} if inline is None else {f"{name}{index}": value for name, value in inline.names.items()}
 
 
 def segments_of(bound: list[Guard | Repeat | Policy]) -> list[tuple[list[Guard | Repeat], Policy | None]]:

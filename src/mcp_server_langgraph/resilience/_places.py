@@ -89,7 +89,7 @@ class Places:
             return
         self.free.append(None)
         if self.waiting or self.debt:
-            self._settle()
+            self.settle()
 
     def enqueue(self, waiter: Waiter, max_queue: int) -> bool:
         """Wait in line; False where the line is full. The place may be handed over before this returns."""
@@ -103,7 +103,7 @@ class Places:
         if at_once:
             waiter.wake()
         else:
-            self._settle()
+            self.settle()
         return True
 
     def withdraw(self, waiter: Waiter) -> bool:
@@ -120,7 +120,7 @@ class Places:
             self.debt += max(-grown, 0) - forgiven
             self.free.extend([None] * (grown - forgiven))
             self._pay_with_free()
-        self._settle()
+        self.settle()
 
     def _take(self) -> bool:
         try:
@@ -141,7 +141,7 @@ class Places:
         while self.debt and self._take():
             self.debt -= 1
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Pay what is owed, then hand free places over, the one who has waited longest first."""
         while True:
             waiter = self._next()

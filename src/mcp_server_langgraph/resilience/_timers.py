@@ -13,8 +13,9 @@ outside is never taken for an expiry.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-from typing import Any, Final
+from typing import Any, Final, cast
 
 # Of one loop. Lengths are constants of a program; those computed for each call must not keep a queue each.
 MAX_LENGTHS: Final = 64
@@ -117,6 +118,9 @@ class TimerQueue:
                 self.fired.add(entry)
                 entry.cancel()
 
+
+# Where nothing is timed: the queue of a guard that has met no loop yet.
+NOWHERE: Final = TimerQueue(cast(asyncio.AbstractEventLoop, None), math.nan)
 
 _queues: dict[asyncio.AbstractEventLoop, dict[float, TimerQueue]] = {}
 _queues_lock = threading.Lock()

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from . import _stack, config, events
+from ._inline import Inline, Lines
 from ._places import LoopWaiter, Places, ThreadWaiter
 from .errors import BulkheadFull, ConfigurationError
 from .metrics import Sample
-from .policy import WAIT, Cost, Guard, Policy, Site
+from .policy import WAIT, Cost, Guard, Policy, Repeat, Site
 
 __all__ = ["Bulkhead", "BulkheadSnapshot", "with_bulkhead"]
 
@@ -115,8 +116,24 @@ class Bulkhead(Policy):
         return _BulkheadGuard(self, site)
 
 
+_LINES: Final = Lines(
+    enter="""
+try: token$ = take$()
+except IndexError: token$ = WAIT
+""",
+    success="""
+if places$.debt:
+    give_back$()
+else:
+    put$(None)
+    if places$.waiting or places$.debt: settle$()
+""",
+)
+
+
 class _BulkheadGuard(Guard):
     waits = True
+    gives_way = True
 
     def __init__(self, policy: Bulkhead, site: Site) -> None:
         self.policy = policy
@@ -124,6 +141,11 @@ class _BulkheadGuard(Guard):
         self.take = policy.places.free.pop
         self.meter = policy.counts
         self.site = site
+
+    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
+        places = self.places
+        ends = {"give_back": places.give_back, "put": places.free.append, "settle": places.settle}
+        return Inline(_LINES, {"places": places, "take": self.take, **ends})
 
     def enter(self, now: float) -> object:
         try:

@@ -1,7 +1,9 @@
 """The deadline that a call carries.
 
 A total timeout is a deadline: everything inside inherits it through the context, child tasks too. It is ignored once
-its scope is closed (a task that outlives its parent's call is not bound by it), and `detached` leaves it.
+its scope is closed (a task that outlives its parent's call is not bound by it), and `detached` leaves it. Because a
+closed one is ignored, one that was opened under no other need not be taken out of the context again: the next takes its
+place there. It holds nothing by then.
 
 The timer of a deadline cuts the task that opened it, and so whatever that task is in the middle of. In other tasks,
 which inherited it, what begins there sets a timer for it.
@@ -107,8 +109,9 @@ class Deadline(Stay):
         self.reset = INHERITED.set(self)
 
     def close(self) -> bool:
-        """Leave the context as it was; True if the task was cut by this deadline and by nobody else."""
+        """End it, and leave the context as it was; True if the task was cut by this deadline and by nobody else."""
         self.leave()
+        self.owner = None
         return self.ended()
 
     def leave(self) -> None:

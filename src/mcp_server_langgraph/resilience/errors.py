@@ -19,7 +19,7 @@ An exception of the dependency itself passes through unchanged, with a note of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 __all__ = [
     "BulkheadFull",
@@ -51,10 +51,19 @@ class Rejected(ResilienceError):
     policy: ClassVar[str] = "policy"
     because: ClassVar[str] = "refused the call"
 
-    def __init__(self, pipeline: str, retry_after: float | None = None) -> None:
-        super().__init__(pipeline, retry_after)
-        self.pipeline = pipeline
-        self.retry_after = retry_after
+    if TYPE_CHECKING:
+        # There is none: refusals are made in numbers, and what they are given is kept in `args` without one.
+        def __init__(self, pipeline: str, retry_after: float | None = None) -> None: ...
+
+    @property
+    def pipeline(self) -> str:
+        """Who refused: a pipeline, or a breaker."""
+        return cast(str, self.args[0])
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which a new try makes sense; None where that is not known."""
+        return self.args[1] if len(self.args) > 1 else None
 
     def __str__(self) -> str:
         hint = "" if self.retry_after is None else f"; retry after {self.retry_after:.3g} s"

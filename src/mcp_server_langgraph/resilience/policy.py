@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from . import config
+from ._inline import Inline
 from .deadline import INHERITED
 from .metrics import Meter
 from .outcome import DOWN, NEUTRAL, Classifier, Outcome, Verdict
@@ -92,13 +93,13 @@ class Site:
         # Of what stands inside the retry loop: seconds for which it refuses every attempt, as far as it knows.
         self.gates: list[Callable[[float], float]] = []
 
-    def adopt_loop(self) -> Callable[[], float]:
-        """The clock of the running loop, remembered with it. The usual loop's is ``time.monotonic`` behind a method."""
+    def adopt_loop(self) -> tuple[asyncio.AbstractEventLoop, Callable[[], float]]:
+        """The running loop and its clock, remembered. The usual loop's is ``time.monotonic`` behind a method."""
         loop = asyncio.get_running_loop()
         usual = getattr(loop.time, "__func__", None) is asyncio.BaseEventLoop.time
         clock = time.monotonic if usual else loop.time
         self.clock = (loop, clock)
-        return clock
+        return loop, clock
 
     def verdict(self, exc: BaseException) -> Verdict:
         """What ``exc`` means here. A cancellation is a failure where it is this pipeline's own total timeout that cut
@@ -168,7 +169,15 @@ class Guard:
     """A policy at a site that acts before and after, never in between."""
 
     waits: ClassVar[bool] = False
+    # Whether a call that will be refused further in may be refused before this guard has heard of it.
+    gives_way: ClassVar[bool] = False
     meter: Meter | None = None
+
+    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline | None:
+        """Its part of the frame, written out, where ``outer`` stands around it in the same frame; None: the frame
+        calls ``enter`` and ``succeeded``.
+        """
+        return None
 
     def enter(self, now: float) -> Any:
         """Let the call in and give a token for its end, or `WAIT`; raise `Rejected` where it may not begin."""

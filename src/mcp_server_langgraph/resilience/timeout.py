@@ -16,16 +16,17 @@ from __future__ import annotations
 import asyncio
 import math
 from asyncio import current_task
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 from . import _stack, config, events
-from ._timers import Stay, Task, TimerQueue, queue_for
+from ._inline import Inline, Lines
+from ._timers import NOWHERE, Stay, Task, TimerQueue, queue_for
 from .deadline import INHERITED, Deadline, current_deadline
 from .errors import ConfigurationError, TimedOut
 from .metrics import Histogram, Sample
-from .policy import Cost, Guard, Policy, Site
+from .policy import Cost, Guard, Policy, Repeat, Site
 from .propagation import expired
 
 __all__ = ["Timeout", "timeout", "with_timeout"]
@@ -90,11 +91,12 @@ class TimeGuard(Guard):
     """What both kinds of timeout share."""
 
     clock: ClassVar[str] = "total"
+    gives_way = True
 
     def __init__(self, policy: Timeout, site: Site) -> None:
         self.policy = policy
         self.site = site
-        self.queue: TimerQueue | None = None
+        self.queue = NOWHERE
         self.meter = self.counts = _TimeoutMeter(site)
 
     def cut(self, clock: str, seconds: float) -> TimedOut:
@@ -107,7 +109,7 @@ class TimeGuard(Guard):
     def find_queue(self, loop: asyncio.AbstractEventLoop, seconds: float) -> TimerQueue:
         """The queue of that length, remembered; one of its own where the loop has too many lengths."""
         queue = self.queue
-        if queue is None or queue.seconds != seconds or queue.loop is not loop:
+        if queue.seconds != seconds or queue.loop is not loop:
             queue = self.queue = queue_for(loop, seconds) or TimerQueue(loop, seconds)
         return queue
 
@@ -116,35 +118,53 @@ class TimeGuard(Guard):
 # (and another loop come by) while calls are in flight.
 _Timed = tuple[Stay | Task, TimerQueue]
 
+# The cheapest path keys the timer by the task itself. A deadline that this task opened, and that is open, cuts it by
+# itself; one that is closed, and stands under no other, binds nobody.
+_ATTEMPT_ENTERS: Final = """
+queue$ = guard$.queue
+if (quick and queue$.loop is loop and queue$.seconds == policy$.seconds and task not in queue$.entries{unbound}):
+    queue$.entries[task] = end$ = now + queue$.seconds
+    if queue$.handle is None: queue$.schedule(end$)
+    token$ = None
+else:
+    token$ = enter$(now)
+"""
+_UNBOUND: Final = """
+    and ((deadline$ := inherited$.get()) is None or (
+        deadline$.end > now if deadline$.task is task else deadline$.task is None and deadline$.parent is None))"""
+_ATTEMPT_SUCCEEDS: Final = """
+if token$ is None:
+    try: del queue$.entries[task]
+    except KeyError: succeeded$((task, queue$), now)
+else:
+    succeeded$(token$, now)
+"""
+_ATTEMPT: Final = Lines(
+    _ATTEMPT_ENTERS.format(unbound=_UNBOUND),
+    _ATTEMPT_SUCCEEDS,
+    token="(task, queue$) if token$ is None else token$",
+    task=True,
+)
+# Under a total timeout of the same frame, which is no longer quick where anything but its own deadline may bind.
+_ATTEMPT_UNDER_TOTAL: Final = _ATTEMPT._replace(enter=_ATTEMPT_ENTERS.format(unbound=""))
+
 
 class AttemptGuard(TimeGuard):
-    """Cuts one attempt. The cheapest path keys the timer by the task itself and reads the context once."""
+    """Cuts one attempt."""
 
     clock = "attempt"
 
-    def enter(self, now: float) -> _Timed:
-        task = current_task()
-        queue = self.queue
-        seconds = self.policy.seconds
-        deadline = INHERITED.get()
-        if (
-            task is None
-            or queue is None
-            or queue.seconds != seconds
-            or queue.loop is not task.get_loop()
-            or task in queue.entries
-            or task.cancelling()
-            # A deadline that this task opened (and that is open) cuts it by itself.
-            or (deadline is not None and (deadline.task is not task or deadline.end <= now))
-        ):
-            return self._enter_slowly(_needed(task), seconds, now)
-        queue.entries[task] = when = now + seconds
-        if queue.handle is None:
-            queue.schedule(when)
-        return task, queue
+    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
+        covered = any(isinstance(other, TotalGuard) for other in outer)
+        names = {"guard": self, "policy": self.policy, "inherited": INHERITED}
+        return Inline(_ATTEMPT_UNDER_TOTAL if covered else _ATTEMPT, names)
 
-    def _enter_slowly(self, task: Task, seconds: float, now: float) -> _Timed:
-        """The first call on a loop, re-entry of one task, a task being cancelled, or a deadline of another task."""
+    def enter(self, now: float) -> _Timed:
+        """The first call on a loop, re-entry of one task, a task being cancelled, a deadline of another task: all of
+        them.
+        """
+        task = _needed(current_task())
+        seconds = self.policy.seconds
         loop = task.get_loop()
         queue = self.find_queue(loop, seconds)
         when = now + seconds
@@ -181,33 +201,61 @@ def _ended(entry: Stay | Task, queue: TimerQueue) -> bool:
     return entry.ended() if isinstance(entry, Stay) else queue.ended(entry)
 
 
+# Under no other deadline, on a loop that is known: one object, one entry in the queue of its length, one setting of the
+# context. Setting that back would cost as much again; see `deadline` for why it need not be.
+_TOTAL: Final = Lines(
+    enter="""
+queue$ = guard$.queue
+outer$ = inherited$.get()
+if (quick and queue$.loop is loop and queue$.seconds == policy$.seconds
+    and (outer$ is None or outer$.task is None and outer$.parent is None)):
+    token$ = deadline$()
+    token$.task = task
+    token$.owner = guard$
+    token$.queue = queue$
+    token$.seconds = queue$.seconds
+    token$.end = queue$.entries[token$] = now + queue$.seconds
+    token$.parent = token$.reset = token$.handle = None
+    token$.fired = token$.inherited = False
+    token$.cancelling = 0
+    if queue$.handle is None: queue$.schedule(token$.end)
+    inherited$.set(token$)
+else:
+    token$ = enter$(now)
+    queue$ = nowhere$
+    quick = False
+""",
+    success="""
+if queue$ is nowhere$:
+    succeeded$(token$, now)
+else:
+    try: del queue$.entries[token$]
+    except KeyError: succeeded$(token$, now)
+    else: token$.task = token$.owner = token$.queue = None
+""",
+    task=True,
+)
+
+
+class _OwnDeadline(Deadline):
+    """One whose fields are all set where it is made, in the frame of a call: that saves a call for each."""
+
+    __slots__ = ()
+
+    __init__ = cast(Any, object.__init__)
+
+
 class TotalGuard(TimeGuard):
     """A deadline for everything inside."""
 
-    def enter(self, now: float) -> Deadline:
-        task = current_task()
-        queue = self.queue
-        seconds = self.policy.seconds
-        parent = INHERITED.get()
-        if (
-            task is None
-            or parent is not None
-            or queue is None
-            or queue.seconds != seconds
-            or queue.loop is not task.get_loop()
-        ):
-            return self._enter_slowly(_needed(task), seconds, now)
-        deadline = Deadline(task, now + seconds, self)
-        deadline.seconds = seconds
-        deadline.queue = queue
-        queue.entries[deadline] = deadline.end
-        if queue.handle is None:
-            queue.schedule(deadline.end)
-        deadline.reset = INHERITED.set(deadline)
-        return deadline
+    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
+        names = {"guard": self, "policy": self.policy, "inherited": INHERITED, "deadline": _OwnDeadline}
+        return Inline(_TOTAL, {**names, "nowhere": NOWHERE})
 
-    def _enter_slowly(self, task: Task, seconds: float, now: float) -> Deadline:
-        """The first call on a loop, or a deadline around this one."""
+    def enter(self, now: float) -> Deadline:
+        """The first call on a loop, a task being cancelled, a deadline around this one: all of them."""
+        task = _needed(current_task())
+        seconds = self.policy.seconds
         loop = task.get_loop()
         parent = current_deadline()
         if parent is not None and parent.when <= now:
@@ -215,16 +263,14 @@ class TotalGuard(TimeGuard):
         deadline = Deadline(task, now + seconds, self, parent)
         deadline.seconds = seconds
         deadline.start(loop, self.find_queue(loop, seconds))
-        deadline.open()
+        if parent is None:
+            INHERITED.set(deadline)
+        else:
+            deadline.open()
         return deadline
 
     def succeeded(self, token: Deadline, now: float) -> None:
-        queue = token.queue
-        if queue is None or queue.entries.pop(token, None) is None:
-            token.close()
-        else:
-            token.task = None
-            token.leave()
+        token.close()
 
     def failed(self, token: Deadline, now: float, exc: BaseException) -> BaseException | None:
         if not token.close() or not isinstance(exc, asyncio.CancelledError):
@@ -234,7 +280,7 @@ class TotalGuard(TimeGuard):
         return self.cut("total", token.seconds)
 
     def expired(self, deadline: Deadline | None) -> bool:
-        """Whether this very guard's own time ran out, under ``deadline`` or one around it."""
+        """Whether this very guard's own time ran out, under ``deadline`` or one around it that are still open."""
         while deadline is not None and deadline.owner is not self:
             deadline = deadline.parent
         return deadline is not None and deadline.fired and not deadline.inherited

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, Kind, Pipeline, Policy, Retry, Timeout
+from mcp_server_langgraph.resilience import (
+    Bulkhead,
+    CircuitBreaker,
+    Kind,
+    Pipeline,
+    Policy,
+    Retry,
+    Timeout,
+    remaining,
+    timeout,
+)
 from mcp_server_langgraph.resilience.metrics import HistogramValue
 from mcp_server_langgraph.resilience.policy import BadResult, Call
 from mcp_server_langgraph.resilience.testing import run
@@ -18,7 +29,8 @@ from mcp_server_langgraph.resilience.testing import run
 Step = tuple[str, float]
 Invoke = Callable[[Callable[..., Awaitable[Any]]], Awaitable[Any]]
 
-STEPS = st.tuples(st.sampled_from(["ok", "down", "bug", "bad", "cancel"]), st.sampled_from([0.0, 0.3, 2.0]))
+WHAT = ["ok", "ok", "down", "bug", "bad", "cancel", "swallow", "re-enter", "child"]
+STEPS = st.tuples(st.sampled_from(WHAT), st.sampled_from([0.0, 0.3, 2.0]))
 MAKERS: dict[str, Callable[[], Policy]] = {
     "breaker": lambda: CircuitBreaker(fail_max=2, timeout=3.0),
     "bulkhead": lambda: Bulkhead(1, max_queue=1, max_wait=0.5),
@@ -54,10 +66,12 @@ def general(pipeline: Pipeline) -> Invoke:
 class Script:
     """A dependency that does what the script says, call by call, and notes what reached it."""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], invoke: Invoke) -> None:
         self.steps = list(steps)
+        self.invoke = invoke
         self.reached: list[float] = []
         self.keys: list[bool] = []
+        self.seen: list[float | None] = []
 
     async def __call__(self, key: str | None = None) -> str:
         self.reached.append(asyncio.get_running_loop().time())
@@ -71,14 +85,42 @@ class Script:
             raise TypeError
         if what == "cancel":
             raise asyncio.CancelledError
+        if what == "swallow":  # a cancellation that is forgotten, and still counts with the task
+            cast("asyncio.Task[Any]", asyncio.current_task()).cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            raise ConnectionError
+        if what == "re-enter" and len(self.reached) < 9:
+            await self.invoke(self)
+        if what == "child":
+            await asyncio.create_task(self.left())
         return what
 
+    async def left(self) -> None:
+        """What a task made inside sees of the deadline."""
+        self.seen.append(remaining())
 
-async def trace(names: Sequence[str], steps: Sequence[Step], gaps: Sequence[float], fused: bool) -> list[Any]:
+
+class Caller(NamedTuple):
+    """A task that calls ``times`` in a row, in a block of ``within`` seconds, and is cancelled after ``patience``."""
+
+    times: int
+    within: float | None
+    patience: float | None
+    gap: float
+
+
+async def trace(
+    names: Sequence[str], steps: Sequence[Step], callers: Sequence[Caller], fused: bool
+) -> list[Any]:
     pipeline = Pipeline("p", *(MAKERS[name]() for name in names), is_failure=lambda result: result == "bad")
     invoke: Invoke = pipeline.call if fused else general(pipeline)
-    script = Script(steps)
+    script = Script(steps, invoke)
     loop = asyncio.get_running_loop()
+
+    async def several(caller: Caller) -> Any:
+        async with timeout(caller.within):
+            return [await one() for _ in range(caller.times)]
 
     async def one() -> Any:
         try:
@@ -88,12 +130,14 @@ async def trace(names: Sequence[str], steps: Sequence[Step], gaps: Sequence[floa
             return type(exc).__name__, str(exc), context, getattr(exc, "__notes__", None), loop.time()
 
     tasks = []
-    for gap in gaps:
-        tasks.append(asyncio.ensure_future(one()))
-        if gap:
-            await asyncio.sleep(gap)
-    ends = [await task for task in tasks]
-    return [ends, script.reached, script.keys, *numbers(pipeline)]
+    for caller in callers:
+        tasks.append(asyncio.ensure_future(several(caller)))
+        if caller.patience is not None:
+            loop.call_later(caller.patience, tasks[-1].cancel)
+        if caller.gap:
+            await asyncio.sleep(caller.gap)
+    ends = [str(end) for end in await asyncio.gather(*tasks, return_exceptions=True)]
+    return [ends, script.reached, script.keys, script.seen, *numbers(pipeline)]
 
 
 def numbers(pipeline: Pipeline) -> list[Any]:
@@ -106,13 +150,22 @@ def numbers(pipeline: Pipeline) -> list[Any]:
     )
 
 
+CALLERS = st.builds(
+    Caller,
+    times=st.integers(1, 3),
+    within=st.sampled_from([None, None, 1.5, 7.0]),
+    patience=st.sampled_from([None, None, 0.2, 2.5]),
+    gap=st.sampled_from([0.0, 0.1, 1.0, 4.0]),
+)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     names=st.lists(st.sampled_from(list(MAKERS)), max_size=5, unique=True).filter(
         lambda names: not {"keyed", "retry"} <= set(names)
     ),
     steps=st.lists(STEPS, min_size=1, max_size=6),
-    gaps=st.lists(st.sampled_from([0.0, 0.1, 1.0, 4.0]), min_size=1, max_size=6),
+    callers=st.lists(CALLERS, min_size=1, max_size=5),
 )
-def test_both_forms_behave_the_same(names: list[str], steps: list[Step], gaps: list[float]) -> None:
-    assert run(trace(names, steps, gaps, fused=True)) == run(trace(names, steps, gaps, fused=False))
+def test_both_forms_behave_the_same(names: list[str], steps: list[Step], callers: list[Caller]) -> None:
+    assert run(trace(names, steps, callers, fused=True)) == run(trace(names, steps, callers, fused=False))
