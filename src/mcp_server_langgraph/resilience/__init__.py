@@ -42,6 +42,7 @@ from .outcome import Outcome, Verdict, classify
 from .pipeline import Pipeline
 from .policy import Call, Policy
 from .propagation import Incoming, carried, current_attempt, in_thread, incoming, outgoing_headers
+from .rate_limit import RateLimit, Reservation
 from .retry import Kind, Retry, retry_with_backoff
 from .timeout import Timeout, timeout, with_timeout
 
@@ -64,8 +65,10 @@ __all__ = [
     "Outcome",
     "Pipeline",
     "Policy",
+    "RateLimit",
     "RateLimited",
     "Rejected",
+    "Reservation",
     "ResilienceError",
     "RetriesExhausted",
     "Retry",

@@ -43,6 +43,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "bulkhead_queue_depth": Family("gauge", ("service",), "Calls waiting for a place now."),
     "bulkhead_active_operations": Family("gauge", ("service",), "Places taken now."),
     "bulkhead_limit": Family("gauge", ("service",), "Places there are."),
+    "rate_limit_permits_left": Family(
+        "gauge", ("service",), "Permits in the bucket now; below 0: owed. Absent where there is no limit."
+    ),
+    "rate_limit_queue_depth": Family("gauge", ("service",), "Calls waiting for permits now."),
+    "rate_limit_rejected_total": Family("counter", ("service",), "Calls refused by a rate limit."),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
     "deadline_expired_total": Family(

@@ -156,5 +156,27 @@ DEFAULTS: Final[dict[str, Variable]] = {
             "a number of at least 0",
             "Longest wait for a place, seconds.",
         ),
+        Variable(
+            "RATE_LIMIT_PERMITS",
+            None,
+            _positive,
+            "a number above 0",
+            "Permits in each period; unset: no limit.",
+        ),
+        Variable("RATE_LIMIT_PER", 1.0, _positive, _SECONDS, "The period of a rate limit."),
+        Variable(
+            "RATE_LIMIT_BURST",
+            None,
+            _positive,
+            "a number above 0",
+            "Permits at once; unset: those of a period.",
+        ),
+        Variable(
+            "RATE_LIMIT_MAX_WAIT",
+            0.0,
+            _nonnegative,
+            "a number of at least 0",
+            "Longest wait for a permit, seconds.",
+        ),
     )
 }
