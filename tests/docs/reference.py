@@ -29,6 +29,7 @@ __all__ = ["PAGES_WITH_TABLES", "TABLES", "generated_in", "updated"]
 
 PAGES_WITH_TABLES: Final = [
     *(ROOT / "docs" / "reference" / f"{name}.md" for name in ("errors", "layer", "metrics", "settings")),
+    *sorted((ROOT / "docs" / "reference" / "policies").glob("*.md")),
     ROOT / "docs" / "explanation" / "decisions" / "fused-pipelines.md",
 ]
 MEASURED: Final = ROOT / "benchmarks" / "results" / "cost-3.12.md"

@@ -18,7 +18,9 @@ from mcp_server_langgraph.resilience import (
     LastGood,
     Outcome,
     Pipeline,
+    RateLimit,
     Rejected,
+    Reservation,
     ResilienceError,
     Retry,
     Rung,
@@ -170,6 +172,15 @@ async def carrying() -> None:
     assert_type(await in_thread(parse, "text"), int)
     assert_type(current_attempt(), int)
     await in_thread(parse, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def reservations(limit: RateLimit) -> None:
+    with await limit.acquire(5) as reservation:
+        assert_type(reservation, Reservation)
+        reservation.settle(3.5)
+    assert_type(limit.reserve().weight, float)
+    RateLimit(10, per=60, weight=len, settle=lambda result: None)
+    RateLimit(10, weight="heavy")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def errors() -> None:
