@@ -83,6 +83,8 @@ class TokenBucket:
 
     def charge(self, weight: float, now: float) -> None:
         """Take permits whether they are there or not."""
+        if self._opened:
+            self._note_low(now)
         full_at = self.full_at
         if full_at < now:
             full_at = now

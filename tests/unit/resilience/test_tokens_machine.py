@@ -77,8 +77,8 @@ class BucketAgainstReplay(RuleBasedStateMachine):
         if taken:
             self.model.history.append(Event(self.now, weight))
 
-    @rule(weight=WEIGHTS, used=WEIGHTS)
-    def a_call_is_charged_afterwards(self, weight: float, used: float) -> None:
+    @rule(used=WEIGHTS)
+    def a_call_is_charged_afterwards(self, used: float) -> None:
         self.bucket.charge(used, self.now)
         self.model.history.append(Event(self.now, used))
 
