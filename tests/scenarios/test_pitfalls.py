@@ -98,6 +98,13 @@ async def test_row_4_the_breaker_bounds_what_200_callers_do_to_a_dead_dependency
     assert upstream.reached < 1.2 * 200
 
 
+async def test_row_4_the_budget_bounds_what_200_callers_at_once_do_before_any_breaker_opens() -> None:
+    upstream = Upstream(ConnectionError())
+    pipeline = Pipeline("up", Retry(3))
+    await asyncio.gather(*(pipeline.call(upstream) for _ in range(200)), return_exceptions=True)
+    assert 200 < upstream.reached < 1.2 * 200
+
+
 @pytest.mark.parametrize("status", [429, 503, 529])
 async def test_row_5_retry_after_is_honoured_and_the_original_error_comes_back(status: int) -> None:
     pipeline, _ = standard()

@@ -15,6 +15,7 @@ Only the standard library is imported.
 """
 
 from . import registry
+from .budget import Budget
 from .bulkhead import Bulkhead, with_bulkhead
 from .circuit_breaker import CircuitBreaker, circuit_breaker
 from .config import Settings
@@ -47,6 +48,7 @@ from .retry import Kind, Retry, retry_with_backoff
 from .timeout import Timeout, timeout, with_timeout
 
 __all__ = [
+    "Budget",
     "Bulkhead",
     "BulkheadFull",
     "Call",

@@ -35,6 +35,10 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "retry_exhausted_total": Family("counter", ("service",), "Calls that failed after their last attempt."),
     "retry_success_after_retry_total": Family("counter", ("service",), "Calls that a later attempt saved."),
+    "retry_budget_balance": Family("gauge", ("service",), "Retries and hedges that could begin now."),
+    "retry_budget_refused_total": Family(
+        "counter", ("service",), "Retries and hedges that the budget refused."
+    ),
     "timeout_violations_total": Family("counter", ("service", "operation"), "Calls cut by a timeout."),
     "timeout_duration_seconds": Family(
         "histogram", ("service", "operation"), "How long the cut calls had run."

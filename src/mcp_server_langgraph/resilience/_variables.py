@@ -122,6 +122,14 @@ DEFAULTS: Final[dict[str, Variable]] = {
             "a number of at least 0",
             "Longest wait, seconds.",
         ),
+        Variable(
+            *("RETRY_BUDGET_RATIO", 0.2, _nonnegative, "a number of at least 0"),
+            "Retries and hedges stay below this share of the traffic.",
+        ),
+        Variable(
+            *("RETRY_BUDGET_PER_SECOND", 1.0, _nonnegative, "a number of at least 0"),
+            "Retries and hedges a second that are always allowed.",
+        ),
         Variable("RETRY_RERAISE", True, _switch, _SWITCH, "Off: RetriesExhausted instead of the last error."),
         Variable("DEFAULT_TIMEOUT", 30.0, _positive, _SECONDS, "Total time of a call to any other service."),
         Variable("LLM_TIMEOUT", 60.0, _positive, _SECONDS, "Total time of a call to a model."),

@@ -18,8 +18,9 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 
 @dataclass(slots=True)
 class Event:
-    """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, timeout, rejected, fallback,
-    fallback_failed, reload, warning. ``pipeline`` is the pipeline's or breaker's name, ``details`` depend on the kind.
+    """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, budget_refused, timeout,
+    rejected, fallback, fallback_failed, reload, warning. ``pipeline`` is the pipeline's or breaker's name, ``details``
+    depend on the kind.
     """
 
     kind: str
@@ -32,6 +33,7 @@ Listener = Callable[[Event], None]
 _listeners: tuple[Listener, ...] = ()
 
 _LEVELS: Final = {
+    "budget_refused": logging.DEBUG,
     "fallback": logging.WARNING,
     "fallback_failed": logging.ERROR,
     "rejected": logging.DEBUG,

@@ -139,9 +139,8 @@ class Pipeline:
         """Everything here that has numbers."""
         yield self._meter
         for bound in self._bound:
-            meter = getattr(bound, "meter", None)
-            if meter is not None:
-                yield meter
+            found = (getattr(bound, "meter", None), getattr(bound, "budget", None))
+            yield from (meter for meter in found if meter is not None)
 
     @property
     def bound(self) -> tuple[Bound, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from . import _stack, config, events
+from . import _stack, budget, config, events
 from .circuit_breaker import CircuitBreaker
 from .errors import SettingsError
 from .metrics import CarriedMeter, Meter, Metric, collect
@@ -83,9 +83,10 @@ def _services() -> Iterator[str]:
 
 
 def reset() -> None:
-    """Forget pipelines, named breakers and settings (for tests)."""
+    """Forget pipelines, named breakers, shared budgets and settings (for tests)."""
     forget_pipelines()
     forget_counts()
     _stack.forget()
+    budget.forget()
     _extra_meters.clear()
     config.install(None)

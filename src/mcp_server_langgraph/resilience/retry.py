@@ -6,7 +6,8 @@ retryable (connection errors, timeouts, 408, 429, 5xx), never 4xx, bugs, cancell
 is exponential with jitter; Retry-After is a minimum; no attempt is begun that the deadline cannot hold.
 
 Errors: the dependency's last exception, with a note of attempts and time; `RetriesExhausted` from it where
-``RETRY_RERAISE`` is false. Events: ``retry``, ``retry_exhausted``. Metrics: ``retry_*``. The waits: `_backoff`.
+``RETRY_RERAISE`` is false. Events: ``retry``, ``retry_exhausted``, ``budget_refused``. Metrics: ``retry_*``. The
+waits: `_backoff`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any, ClassVar, TypeVar
 from . import _stack, config, events
 from ._backoff import Jitter, exponential, jittered
 from ._retry_state import RetryState, only_exceptions
+from .budget import Budget
 from .deadline import current_deadline
 from .errors import ConfigurationError, Rejected, RetriesExhausted
 from .metrics import Sample
@@ -56,6 +58,9 @@ class Retry(Policy):
     ``max_attempts``, the exponential wait, and the classifier's word on what is retryable. Cancellation and the
     layer's own rejections are never offered to them.
 
+    ``budget``: what retries may cost in all, see `Budget`; None: one of its own, from the settings; `Budget.unlimited`:
+    no limit. Where it refuses, the last error is raised.
+
     None means: from the settings. Raises `ConfigurationError` for values out of range.
     """
 
@@ -73,6 +78,7 @@ class Retry(Policy):
         retry_after_max: float = 60.0,
         idempotency_key: str | None = None,
         reraise: bool | None = None,
+        budget: Budget | None = None,
         stop: Strategy | None = None,
         wait: Strategy | None = None,
         retry: Strategy | None = None,
@@ -87,6 +93,7 @@ class Retry(Policy):
         self.jitter: Jitter = jitter
         self.retry_after_max = retry_after_max
         self.idempotency_key = idempotency_key
+        self.budget = budget or Budget()
         self.stop = stop
         self.wait = wait
         self.predicate = retry
@@ -104,6 +111,7 @@ class Retry(Policy):
         self.multiplier = settings.choose(service, "RETRY_WAIT_EXPONENTIAL_MULTIPLIER", multiplier)
         self.wait_max = settings.choose(service, "RETRY_WAIT_EXPONENTIAL_MAX", wait_max)
         self.reraise = settings.choose(service, "RETRY_RERAISE", reraise)
+        self.budget.apply(settings, service)
 
     def settings(self) -> Mapping[str, Any]:
         """The settings in force."""
@@ -141,6 +149,8 @@ class _RetryLoop(Repeat):
         self.keyed = policy.operation is Kind.IDEMPOTENT_WRITE and policy.idempotency_key is not None
         self.counts = _RetryMeter(site)
         self.meter = self.attempts = self.counts
+        self.budget = policy.budget
+        self.budget.join(site, self.counts.calls)
 
     def recovered(self, attempt: int) -> None:
         self.counts.recovered += 1
@@ -177,6 +187,12 @@ class _RetryLoop(Repeat):
         in_vain = any(refuses_for(now) > delay for refuses_for in self.site.gates)
         if too_late or in_vain or (verdict.retry_after or 0.0) > self.policy.retry_after_max:
             return self._given_up(None, attempt, now - began, exc)
+        if not self.budget.spend(now):
+            events.emit("budget_refused", self.site.name, policy="retry", error=type(exc).__name__)
+            _note(
+                exc, self.site.name, f"attempt {attempt} in {now - began:.3g} s; the retry budget is used up"
+            )
+            return None
         self.counts.again(attempt + 1)
         events.emit("retry", self.site.name, attempt=attempt, wait=round(delay, 3), error=type(exc).__name__)
         return delay
@@ -229,6 +245,9 @@ class _RetryMeter:
         self.later: dict[int, int] = {}
         self.exhausted = 0
         self.recovered = 0
+
+    def calls(self) -> int:
+        return self.first
 
     def again(self, attempt: int) -> None:
         self.later[attempt] = self.later.get(attempt, 0) + 1

@@ -172,6 +172,8 @@ async def test_counts_and_events_tell_of_every_attempt() -> None:
     }
     assert numbers == {
         "retry_attempts_total": {("svc", "1"): 4, ("svc", "2"): 2, ("svc", "3"): 1},
+        "retry_budget_balance": {("svc",): 3},
+        "retry_budget_refused_total": {("svc",): 0},
         "retry_exhausted_total": {("svc",): 1},
         "retry_success_after_retry_total": {("svc",): 1},
     }

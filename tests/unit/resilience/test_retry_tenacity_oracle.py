@@ -15,7 +15,7 @@ import tenacity.asyncio
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience import ConfigurationError, Pipeline, Retry
+from mcp_server_langgraph.resilience import Budget, ConfigurationError, Pipeline, Retry
 from mcp_server_langgraph.resilience._retry_state import only_exceptions
 from mcp_server_langgraph.resilience.testing import run
 
@@ -56,7 +56,8 @@ async def ours(words: list[str], stop: Any, wait: Any, retry: Any) -> tuple[list
     script = Script(words)
     random.seed(7)
     try:
-        return script.times, await Pipeline("svc", Retry(stop=stop, wait=wait, retry=retry)).call(script)
+        policy = Retry(stop=stop, wait=wait, retry=retry, budget=Budget.unlimited())
+        return script.times, await Pipeline("svc", policy).call(script)
     except Exception as exc:
         return script.times, repr(exc)
 
