@@ -12,6 +12,7 @@ Errors: `CircuitOpen`. Events: ``state_change``, ``rejected``. Metrics: ``circui
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -161,6 +162,14 @@ class CircuitBreaker(Policy):
                 self.machine.close()
             after = self.count_change(before)
         self.tell_change(before, after)
+
+    def matters_until(self, now: float) -> float:
+        """While it is open; for ever in a mode that an operator chose."""
+        if self.mode is not Mode.AUTOMATIC:
+            return math.inf
+        if self.machine.state is State.CLOSED:
+            return -math.inf
+        return now + (self.machine.retry_after(now) or 0.0)
 
     def snapshot(self) -> BreakerSnapshot:
         """The breaker now."""

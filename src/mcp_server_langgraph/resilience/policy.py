@@ -9,8 +9,9 @@ pipelines: `Policy.bind` gives each its own guard.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from . import config
@@ -151,6 +152,16 @@ class Policy:
     def snapshot(self) -> object:
         """The state as a value that no longer changes; None where there is none."""
         return None
+
+    def parts(self) -> Iterator[Policy]:
+        """The policies that this one is made of, for whoever looks for all breakers, say."""
+        return iter(())
+
+    def matters_until(self, now: float) -> float:
+        """Until when something would be lost if it were replaced by a new one: an open breaker, say. Minus infinity
+        where it would not; what calls in flight hold is not meant.
+        """
+        return -math.inf
 
     def settings(self) -> Mapping[str, Any]:
         """The settings in force, for ``describe`` and ``repr``."""
