@@ -14,6 +14,7 @@ from .circuit_breaker import CircuitBreaker
 from .errors import SettingsError
 from .metrics import CarriedMeter, Meter, Metric, collect
 from .pipeline import Pipeline, forget_pipelines, live_pipelines
+from .policy import Policy
 from .propagation import forget_counts
 
 __all__ = ["add_meter", "breakers", "metrics", "pipelines", "reload", "reset"]
@@ -28,9 +29,8 @@ def pipelines() -> list[Pipeline]:
 
 
 def breakers() -> dict[str, CircuitBreaker]:
-    """Every breaker by name: those of decorators and those that stand in a pipeline."""
-    standing = [policy for pipeline in pipelines() for policy in pipeline.policies]
-    found = {policy.label: policy for policy in standing if isinstance(policy, CircuitBreaker)}
+    """Every breaker by name: those of decorators and those that stand in a pipeline, one for each key too."""
+    found = {policy.label: policy for policy in _policies() if isinstance(policy, CircuitBreaker)}
     return {**found, **_stack.named_breakers()}
 
 
@@ -76,10 +76,17 @@ def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
     return settings
 
 
+def _policies() -> Iterator[Policy]:
+    for pipeline in pipelines():
+        for policy in pipeline.policies:
+            yield policy
+            yield from policy.parts()
+
+
 def _services() -> Iterator[str]:
     for pipeline in pipelines():
         yield pipeline.name
-        yield from (policy.name for policy in pipeline.policies if policy.name)
+    yield from (policy.name for policy in _policies() if policy.name)
 
 
 def reset() -> None:
