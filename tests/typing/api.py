@@ -14,6 +14,7 @@ from mcp_server_langgraph.resilience import (
     Degradation,
     Fallback,
     Incoming,
+    Keyed,
     Kind,
     LastGood,
     Outcome,
@@ -205,3 +206,18 @@ def looked_at() -> None:
     assert_type(registry.pipelines(), list[Pipeline])
     assert_type(registry.breakers(), dict[str, CircuitBreaker])
     assert_type(pipeline.policies[0].name, str | None)
+
+
+# A policy for each key.
+
+
+def host_of(url: str, limit: int = 10) -> str:
+    return url[:limit]
+
+
+def breaker_of(host: str) -> CircuitBreaker:
+    return CircuitBreaker(host, fail_max=3)
+
+
+per_host = Keyed(breaker_of, key=host_of, max_keys=100)
+assert_type(per_host.snapshot().keys, int)

@@ -38,6 +38,7 @@ from .errors import (
 )
 from .events import Event, subscribe
 from .fallback import Fallback, LastGood, Rung, Value, with_fallback
+from .keyed import Keyed
 from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
 from .pipeline import Pipeline
@@ -62,6 +63,7 @@ __all__ = [
     "Event",
     "Fallback",
     "Incoming",
+    "Keyed",
     "Kind",
     "LastGood",
     "Outcome",

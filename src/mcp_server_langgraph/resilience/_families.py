@@ -60,6 +60,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "incoming_repeated_total": Family(
         "counter", ("service",), "Requests that came in as a second or later attempt of their caller."
     ),
+    "keyed_keys": Family("gauge", ("service",), "Keys that have a policy of their own now."),
+    "keyed_evictions_total": Family("counter", ("service",), "Keys forgotten to make room."),
+    "keyed_overflow_calls_total": Family(
+        "counter", ("service",), "Calls whose key found no place and shared a policy."
+    ),
     "resilience_call_duration_seconds": Family(
         "histogram", ("service", "operation"), "Time of successful calls."
     ),

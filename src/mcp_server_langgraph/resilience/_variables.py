@@ -186,5 +186,7 @@ DEFAULTS: Final[dict[str, Variable]] = {
             "a number of at least 0",
             "Longest wait for a permit, seconds.",
         ),
+        Variable("KEYED_MAX_KEYS", 1000, _whole, _WHOLE, "Keys with a policy of their own, at most."),
+        Variable("KEYED_MAX_LABELS", 20, _count, _COUNT, "Keys with a label of their own in the metrics."),
     )
 }
