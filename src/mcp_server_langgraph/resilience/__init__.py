@@ -17,6 +17,7 @@ Only the standard library is imported.
 from . import registry
 from .budget import Budget
 from .bulkhead import Bulkhead, with_bulkhead
+from .cache import Cache
 from .circuit_breaker import CircuitBreaker, circuit_breaker
 from .config import Settings
 from .criticality import Criticality, criticality, current_criticality
@@ -52,6 +53,7 @@ __all__ = [
     "Budget",
     "Bulkhead",
     "BulkheadFull",
+    "Cache",
     "Call",
     "CircuitBreaker",
     "CircuitBreakerMetricsListener",

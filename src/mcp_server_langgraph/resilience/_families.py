@@ -54,6 +54,10 @@ FAMILIES: Final[dict[str, Family]] = {
     "rate_limit_rejected_total": Family("counter", ("service",), "Calls refused by a rate limit."),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
+    "cache_hits_total": Family(
+        "counter", ("service", "kind"), "Calls answered without a request: fresh, stale or joined."
+    ),
+    "cache_misses_total": Family("counter", ("service",), "Calls that asked the dependency."),
     "deadline_expired_total": Family(
         "counter", ("service",), "Work not begun because nothing was left of its deadline."
     ),

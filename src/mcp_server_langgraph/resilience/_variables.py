@@ -151,6 +151,15 @@ DEFAULTS: Final[dict[str, Variable]] = {
         Variable("DB_CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Database operations at once."),
         Variable("CONCURRENCY_LIMIT", 20, _whole, _WHOLE, "Calls to any other service at once."),
         Variable(
+            *("CACHE_TTL", 0.0, _nonnegative, "a number of at least 0"),
+            "Seconds for which an answer is given again without asking; 0: not at all.",
+        ),
+        Variable(
+            *("CACHE_MAX_AGE", 300.0, _nonnegative, "a number of at least 0"),
+            "Seconds up to which an answer may stand in for an unavailable service; 0: not at all.",
+        ),
+        Variable("CACHE_MAX_SIZE", 1024, _whole, _WHOLE, "Answers that a cache keeps."),
+        Variable(
             "BULKHEAD_MAX_QUEUE",
             None,
             _count,

@@ -163,6 +163,12 @@ def now(loop: asyncio.AbstractEventLoop | None = None) -> float:
     return time.monotonic() if loop is None else loop.time()
 
 
+def passed() -> bool:
+    """Whether the deadline of whoever called has passed: an answer would come too late, and hide that."""
+    deadline = current_deadline()
+    return deadline is not None and deadline.when <= _now_for(deadline)
+
+
 class detached:  # noqa: N801 (a verb-like context manager, as asyncio.timeout is)
     """Leave the inherited deadline: ``with detached(): ...``. For work that must outlive its caller, as a write-back.
 

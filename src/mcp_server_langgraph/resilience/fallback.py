@@ -13,17 +13,16 @@ Errors: the original one, where no rung has an answer. Events: ``fallback``, ``f
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from . import _functions, _stack, events
 from ._functions import END, Source
-from .deadline import current_deadline
+from ._memory import NOTHING as NOTHING
+from ._memory import Memory
+from .deadline import now, passed
 from .degradation import note_degradation
 from .errors import ConfigurationError, TimedOut
 from .metrics import Sample
@@ -32,9 +31,6 @@ from .policy import Call, Policy, Proceed, ProceedStream, ProceedSync, Site
 __all__ = ["Fallback", "LastGood", "Rung", "Value", "with_fallback"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-# A rung gives this where it has no answer.
-NOTHING: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,49 +89,23 @@ class LastGood:
                 f"LastGood: max_age={max_age!r} must be above 0, max_size={max_size!r} at least 1"
             )
         self.max_age = max_age
-        self._key = key or _arguments
-        self._max_size = max_size
-        self._good: OrderedDict[Any, tuple[float, Any]] = OrderedDict()
-        self._warned = False
+        self._answers = Memory("LastGood", max_size, key)
 
     def remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, now: float) -> None:
         """Keep a good answer."""
-        self._keep(self._key_of(args, kwargs), (now, result))
+        key = self._answers.key_of(args, kwargs)
+        if key is not NOTHING:
+            self._answers.put(key, result, now)
 
     def recall(self, args: tuple[Any, ...], kwargs: dict[str, Any], now: float) -> tuple[float, Any] | None:
         """The age and the answer; None where there is none that is fresh enough."""
-        key = self._key_of(args, kwargs)
-        known = self._good.get(key)
-        if known is None or now - known[0] > self.max_age:
-            return None
-        self._keep(key, known)
-        return now - known[0], known[1]
+        known = self._answers.get(self._answers.key_of(args, kwargs), now, self.max_age)
+        return None if known is None else (known.age, known.value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The answer, or `NOTHING`."""
-        known = self.recall(args, kwargs, _now())
+        known = self.recall(args, kwargs, now())
         return NOTHING if known is None else known[1]
-
-    def _keep(self, key: Any, known: tuple[float, Any]) -> None:
-        if key is NOTHING:
-            return
-        self._good.pop(key, None)
-        self._good[key] = known
-        while len(self._good) > self._max_size:
-            self._good.popitem(last=False)
-
-    def _key_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            key = self._key(*args, **kwargs)
-            hash(key)
-        except Exception as exc:
-            if not self._warned:
-                self._warned = True
-                events.logger.warning(
-                    "LastGood cannot remember: no key from the arguments (%s)", type(exc).__name__
-                )
-            return NOTHING
-        return key
 
 
 class Fallback(Policy):
@@ -178,7 +148,7 @@ class Fallback(Policy):
     def remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         """Give a good answer to the rungs that keep one."""
         for memory in self._memories:
-            memory.remember(args, kwargs, result, _now())
+            memory.remember(args, kwargs, result, now())
 
 
 class _Ladder(Policy):
@@ -259,7 +229,7 @@ class _Ladder(Policy):
         return None
 
     def _rungs_for(self, exc: Exception) -> Iterator[Rung]:
-        if _nobody_waits():
+        if passed():
             return
         unavailable = self.site.verdict(exc).unavailable or isinstance(exc, self.policy.also)
         rungs = [rung for rung in self.policy.rungs if unavailable or isinstance(exc, rung.also)]
@@ -296,7 +266,7 @@ class _Ladder(Policy):
     def _used(self, rung: Rung, question: _Question, exc: Exception, answer: Any) -> Any:
         age = None
         if isinstance(rung.answer, LastGood):
-            known = rung.answer.recall(question.args, question.kwargs, _now())
+            known = rung.answer.recall(question.args, question.kwargs, now())
             age = known[0] if known is not None else None
         self.counts.used[rung.label] = self.counts.used.get(rung.label, 0) + 1
         reason = type(exc).__name__
@@ -327,23 +297,8 @@ class _FallbackMeter:
         yield Sample("fallback_failed_total", (self.site.name,), self.failed)
 
 
-def _arguments(*args: Any, **kwargs: Any) -> Any:
-    return (args, tuple(sorted(kwargs.items()))) if kwargs else args
-
-
 async def _only(item: Any) -> AsyncGenerator[Any, None]:
     yield item
-
-
-def _nobody_waits() -> bool:
-    """Whether the deadline of whoever called has passed: an answer would come too late, and hide that."""
-    deadline = current_deadline()
-    return deadline is not None and deadline.when <= _now()
-
-
-def _now() -> float:
-    loop = asyncio._get_running_loop()
-    return time.monotonic() if loop is None else loop.time()
 
 
 def with_fallback(*rungs: Rung | Callable[..., Any], **options: Any) -> Callable[[F], F]:

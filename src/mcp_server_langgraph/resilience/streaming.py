@@ -138,7 +138,8 @@ def _around(policy: Guard | Repeat | Policy, plan: _Plan) -> Callable[[Call], An
     assert isinstance(policy, Policy)
     kind = type(policy)
     if kind.stream is Policy.stream and kind.run is not Policy.run:
-        raise TypeError(f"{policy.kind} cannot guard an async generator: {kind.__qualname__} has no stream()")
+        reason = getattr(policy, "refuses_stream", None) or f"{kind.__qualname__} has no stream()"
+        raise TypeError(f"{policy.kind} cannot guard an async generator: {reason}")
     proceed = _generator(partial(_Run, plan))
     return lambda call: policy.stream(call, proceed)
 
