@@ -1,4 +1,4 @@
-"""The bulkhead's machine: places, and a bounded FIFO queue of those who wait for one.
+"""The machine of bulkheads and limits: places, and a bounded line of those who wait for one (FIFO where none is given).
 
 Free places are tokens in a deque, whose ``pop`` and ``append`` are atomic, so that threads and loops may share a
 bulkhead and the success path takes no lock. The lock guards the queue and changes of the limit. A place is either in
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 
 class Waiter(Protocol):
@@ -25,6 +25,49 @@ class Waiter(Protocol):
     def wake(self) -> bool:
         """Hand the place over; False where nobody is there any more."""
         ...
+
+
+W = TypeVar("W", bound=Waiter)
+
+
+class Line(Protocol[W]):
+    """Those who wait, in some order. ``now`` is the time of what happens."""
+
+    def __len__(self) -> int: ...
+
+    def join(self, waiter: W, room: int, now: float) -> bool:
+        """Wait in it; False where there is no room."""
+        ...
+
+    def leave(self, waiter: W, now: float) -> bool:
+        """Stop waiting; False where the waiter is not in it."""
+        ...
+
+    def next(self, now: float) -> W | None:
+        """Take out whose turn it is; None where nobody waits."""
+        ...
+
+
+class Fifo(OrderedDict[W, None]):
+    """Who has waited longest is next."""
+
+    def join(self, waiter: W, room: int, now: float) -> bool:
+        """Wait in it; False where there is no room."""
+        if len(self) >= room:
+            return False
+        self[waiter] = None
+        return True
+
+    def leave(self, waiter: W, now: float) -> bool:
+        """Stop waiting; False where the waiter is not in it."""
+        return self.pop(waiter, False) is None
+
+    def next(self, now: float) -> W | None:
+        """Take out whose turn it is; None where nobody waits."""
+        try:
+            return self.popitem(last=False)[0]
+        except KeyError:
+            return None
 
 
 class LoopWaiter:
@@ -38,11 +81,15 @@ class LoopWaiter:
 
     def wake(self) -> bool:
         """Hand the place over; False where its loop is closed."""
+        return self.tell(True)
+
+    def tell(self, got_it: bool) -> bool:
+        """End the wait from any thread; False where its loop is closed."""
         if asyncio._get_running_loop() is self._loop:
-            self.settle(True)
+            self.settle(got_it)
             return True
         try:
-            self._loop.call_soon_threadsafe(self.settle, True)
+            self._loop.call_soon_threadsafe(self.settle, got_it)
         except RuntimeError:
             return False
         return True
@@ -67,14 +114,14 @@ class ThreadWaiter:
         return True
 
 
-class Places:
-    """``limit`` places, changeable while they are held."""
+class Places(Generic[W]):
+    """``limit`` places, changeable while they are held, and a line. The bulkhead's line does not ask for the time."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, line: Line[W] | None = None) -> None:
         self.limit = limit
         self.debt = 0
         self.free: deque[None] = deque([None] * limit)
-        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self.waiting: Line[W] = Fifo[W]() if line is None else line
         self._lock = threading.RLock()
 
     @property
@@ -83,35 +130,33 @@ class Places:
         with self._lock:
             return self.limit + self.debt - len(self.free)
 
-    def give_back(self) -> None:
-        """Free a place, for the one who has waited longest."""
+    def give_back(self, now: float = 0.0) -> None:
+        """Free a place, for whose turn it is."""
         if self.debt and self._pay():
             return
         self.free.append(None)
         if self.waiting or self.debt:
-            self.settle()
+            self.settle(now)
 
-    def enqueue(self, waiter: Waiter, max_queue: int) -> bool:
+    def enqueue(self, waiter: W, max_queue: int, now: float = 0.0) -> bool:
         """Wait in line; False where the line is full. The place may be handed over before this returns."""
         with self._lock:
             self._pay_with_free()
             at_once = not self.waiting and self._take()
-            if not at_once:
-                if len(self.waiting) >= max_queue:
-                    return False
-                self.waiting[waiter] = None
+            if not at_once and not self.waiting.join(waiter, max_queue, now):
+                return False
         if at_once:
             waiter.wake()
         else:
-            self.settle()
+            self.settle(now)
         return True
 
-    def withdraw(self, waiter: Waiter) -> bool:
+    def withdraw(self, waiter: W, now: float = 0.0) -> bool:
         """Stop waiting. False where a place was handed over already: then it is the waiter's to use or give back."""
         with self._lock:
-            return self.waiting.pop(waiter, False) is None
+            return self.waiting.leave(waiter, now)
 
-    def resize(self, limit: int) -> None:
+    def resize(self, limit: int, now: float = 0.0) -> None:
         """Change the number of places. Held ones beyond a smaller limit are not taken over when they come back."""
         with self._lock:
             grown = limit - self.limit
@@ -120,7 +165,7 @@ class Places:
             self.debt += max(-grown, 0) - forgiven
             self.free.extend([None] * (grown - forgiven))
             self._pay_with_free()
-        self.settle()
+        self.settle(now)
 
     def _take(self) -> bool:
         try:
@@ -141,22 +186,21 @@ class Places:
         while self.debt and self._take():
             self.debt -= 1
 
-    def settle(self) -> None:
-        """Pay what is owed, then hand free places over, the one who has waited longest first."""
+    def settle(self, now: float = 0.0) -> None:
+        """Pay what is owed, then hand free places over in the line's order."""
         while True:
-            waiter = self._next()
+            waiter = self._next(now)
             if waiter is None:
                 return
             if not waiter.wake():
                 self.free.append(None)
 
-    def _next(self) -> Waiter | None:
+    def _next(self, now: float) -> W | None:
         with self._lock:
             self._pay_with_free()
             if not self.waiting or not self._take():
                 return None
-            try:
-                return self.waiting.popitem(last=False)[0]
-            except KeyError:
+            waiter = self.waiting.next(now)
+            if waiter is None:
                 self.free.append(None)
-                return None
+            return waiter

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from . import _stack, config, events
 from ._inline import Inline, Lines
-from ._places import LoopWaiter, Places, ThreadWaiter
+from ._places import LoopWaiter, Places, ThreadWaiter, Waiter
 from .errors import BulkheadFull, ConfigurationError
 from .metrics import Sample
 from .policy import WAIT, Cost, Guard, Policy, Repeat, Site
@@ -69,7 +69,7 @@ class Bulkhead(Policy):
         self._explicit = (limit, max_queue, max_wait)
         self._max_queue = max_queue
         self.max_wait = DEFAULT_MAX_WAIT
-        self.places = Places(config.current().limit(name or "", limit))
+        self.places: Places[Waiter] = Places(config.current().limit(name or "", limit))
         self.counts = _BulkheadMeter(self)
         self.apply(config.current(), name or "")
 
