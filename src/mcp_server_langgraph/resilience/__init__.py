@@ -15,6 +15,7 @@ Only the standard library is imported.
 """
 
 from . import registry
+from .adaptive import AdaptiveLimit
 from .budget import Budget
 from .bulkhead import Bulkhead, with_bulkhead
 from .cache import Cache
@@ -28,6 +29,8 @@ from .errors import (
     CircuitOpen,
     ConfigurationError,
     DeadlineExceeded,
+    LimitReached,
+    Overloaded,
     RateLimited,
     Rejected,
     ResilienceError,
@@ -50,6 +53,7 @@ from .retry import Kind, Retry, retry_with_backoff
 from .timeout import Timeout, timeout, with_timeout
 
 __all__ = [
+    "AdaptiveLimit",
     "Budget",
     "Bulkhead",
     "BulkheadFull",
@@ -68,7 +72,9 @@ __all__ = [
     "Keyed",
     "Kind",
     "LastGood",
+    "LimitReached",
     "Outcome",
+    "Overloaded",
     "Pipeline",
     "Policy",
     "RateLimit",

@@ -52,6 +52,17 @@ FAMILIES: Final[dict[str, Family]] = {
     ),
     "rate_limit_queue_depth": Family("gauge", ("service",), "Calls waiting for permits now."),
     "rate_limit_rejected_total": Family("counter", ("service",), "Calls refused by a rate limit."),
+    "adaptive_limit": Family("gauge", ("service",), "Calls at once that the adaptive limit allows now."),
+    "adaptive_in_flight": Family("gauge", ("service",), "Calls that hold a place of it now."),
+    "adaptive_queue_depth": Family("gauge", ("service",), "Calls that wait for a place of it now."),
+    "adaptive_queue_wait_seconds": Family(
+        "histogram", ("service",), "How long those had waited that got a place after a wait."
+    ),
+    "adaptive_rejections_total": Family(
+        "counter",
+        ("service", "reason", "criticality"),
+        "Calls that got no place: queue_full, queue_time, displaced or deadline.",
+    ),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
     "cache_hits_total": Family(

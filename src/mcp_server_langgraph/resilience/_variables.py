@@ -84,6 +84,13 @@ def _listeners(text: str) -> tuple[Any, ...]:
     return tuple(item() if isinstance(item, type) else item for item in found)
 
 
+def _algorithm(text: str) -> str:
+    name = text.strip().lower()
+    if name not in ("aimd", "gradient2", "vegas"):
+        raise ValueError(text)
+    return name
+
+
 _WHOLE = "a whole number of at least 1"
 _COUNT = "a whole number of at least 0"
 _SECONDS = "a number of seconds above 0"
@@ -197,5 +204,18 @@ DEFAULTS: Final[dict[str, Variable]] = {
         ),
         Variable("KEYED_MAX_KEYS", 1000, _whole, _WHOLE, "Keys with a policy of their own, at most."),
         Variable("KEYED_MAX_LABELS", 20, _count, _COUNT, "Keys with a label of their own in the metrics."),
+        Variable(
+            *("ADAPTIVE_ALGORITHM", "gradient2", _algorithm),
+            *("gradient2, vegas or aimd", "What moves an adaptive limit."),
+        ),
+        Variable("ADAPTIVE_INITIAL_LIMIT", 20, _whole, _WHOLE, "Calls at once that it begins with."),
+        Variable("ADAPTIVE_MIN_LIMIT", 1, _whole, _WHOLE, "Calls at once that it allows at the least."),
+        Variable("ADAPTIVE_MAX_LIMIT", 200, _whole, _WHOLE, "Calls at once that it allows at the most."),
+        Variable(
+            *("ADAPTIVE_MAX_QUEUE", None, _count),
+            *(_COUNT, "Calls that may wait before it; unset: as many as it allows at once."),
+        ),
+        Variable("ADAPTIVE_QUEUE_TARGET", 0.005, _positive, _SECONDS, "Longest wait while the line stands."),
+        Variable("ADAPTIVE_QUEUE_INTERVAL", 0.1, _positive, _SECONDS, "Longest wait otherwise."),
     )
 }

@@ -4,6 +4,8 @@
     ├── Rejected                 the call was never begun; carries ``retry_after`` and the policy that refused
     │   ├── CircuitOpen          the dependency is believed to be down
     │   ├── BulkheadFull         our own places and their queue are taken, or the wait for one took too long
+    │   ├── LimitReached         the dependency has as many of our calls as it can serve, and the wait was too long
+    │   ├── Overloaded           this process sheds what matters least; not to be retried at once
     │   ├── RateLimited          the provider's quota, or ours, is used up for now
     │   ├── Throttled            shed by the client before it reached the dependency
     │   └── DeadlineExceeded     nothing was left of the caller's deadline
@@ -18,6 +20,7 @@ An exception of the dependency itself passes through unchanged, with a note of t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -26,6 +29,8 @@ __all__ = [
     "CircuitOpen",
     "ConfigurationError",
     "DeadlineExceeded",
+    "LimitReached",
+    "Overloaded",
     "RateLimited",
     "Rejected",
     "ResilienceError",
@@ -82,6 +87,30 @@ class BulkheadFull(Rejected):
 
     policy = "bulkhead"
     because = "is full"
+
+
+class LimitReached(Rejected):
+    """The adaptive limit was reached, and the line before it was full or the wait in it too long."""
+
+    policy = "adaptive_limit"
+    because = "is reached"
+
+
+class Overloaded(Rejected):
+    """This process is overloaded and sheds calls, those that matter least first.
+
+    ``headers`` is what to answer with: when to come back, and that clients must not retry by themselves before.
+    """
+
+    policy = "shed"
+    because = "shed the call"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Retry-After in whole seconds (RFC 9110), and ``x-should-retry``, which the clients of OpenAI and Anthropic
+        look at.
+        """
+        return {"Retry-After": str(math.ceil(self.retry_after or 1.0)), "x-should-retry": "false"}
 
 
 class RateLimited(Rejected):

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mcp_server_langgraph.resilience import (
+    AdaptiveLimit,
     Bulkhead,
     CircuitBreaker,
     Kind,
@@ -33,6 +34,7 @@ WHAT = ["ok", "ok", "down", "bug", "bad", "cancel", "swallow", "re-enter", "chil
 STEPS = st.tuples(st.sampled_from(WHAT), st.sampled_from([0.0, 0.3, 2.0]))
 MAKERS: dict[str, Callable[[], Policy]] = {
     "breaker": lambda: CircuitBreaker(fail_max=2, timeout=3.0),
+    "adaptive": lambda: AdaptiveLimit(initial=1, max_limit=2, max_queue=1, queue_interval=0.5),
     "bulkhead": lambda: Bulkhead(1, max_queue=1, max_wait=0.5),
     "keyed": lambda: Retry(3, kind=Kind.IDEMPOTENT_WRITE, idempotency_key="key", jitter="none"),
     "retry": lambda: Retry(3, multiplier=0.5, jitter="none"),
