@@ -204,6 +204,18 @@ def _first_sentence(thing: object) -> str:
     return re.sub(r"``(.+?)``", r"`\1`", sentence).removesuffix("::")
 
 
+def _states(module: str) -> Callable[[], str]:
+    """The state diagram of a machine, from the table of its transitions."""
+
+    def diagram() -> str:
+        transitions = importlib.import_module(f"{resilience.__name__}.{module}").TRANSITIONS
+        lines = [f"    [*] --> {transitions[0][0]}"]
+        lines += [f"    {before} --> {after}: {why}" for before, after, why in transitions]
+        return "```mermaid\nstateDiagram-v2\n" + "\n".join(lines) + "\n```\n"
+
+    return diagram
+
+
 _FUSED: Final = {
     "bare await": "a bare `await`",
     "the same work, fused by hand": "the same work, fused by hand",
@@ -243,6 +255,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "server-metrics": server_metrics,
     "server-variables": server_variables,
     "services": services,
+    "states-cooldown": _states("_cooldown"),
     "testing-names": _submodule("testing"),
 }
 

@@ -14,6 +14,7 @@ from mcp_server_langgraph.resilience import (
     Bulkhead,
     CircuitBreaker,
     ConfigurationError,
+    Cooldown,
     Pipeline,
     Retry,
     Timeout,
@@ -22,7 +23,6 @@ from mcp_server_langgraph.resilience.config import Settings as ResilienceSetting
 from mcp_server_langgraph.resilience.config import current
 from mcp_server_langgraph.settings import Settings
 
-from .cooldown import Cooldown
 from .guarded import GuardedChatModel
 from .links import Closable, ModelLink
 from .outcomes import ModelClassifier
@@ -33,6 +33,9 @@ __all__ = ["IDLE_TIMEOUT", "SHARE_OF_TOTAL", "ModelTimeout", "create_chat_model"
 # Seconds between two pieces of an answer. Healthy gaps are well under a second, those of models that think in the
 # middle of an answer some seconds; keep-alive pings do not count as pieces.
 IDLE_TIMEOUT: Final = 20.0
+# Seconds. Where no other model can be asked, nobody waits longer for one that wants to be left alone (as
+# `Retry.retry_after_max`).
+LONGEST_COOLDOWN: Final = 60.0
 # Of the total an attempt has what is left after an equal share for each model behind it, and a little less: it is
 # the attempt's end that is held against the model, while the total is cut without asking whose fault it is.
 SHARE_OF_TOTAL: Final = 0.95
@@ -99,7 +102,7 @@ def guarded_link(
     """One model behind its pipelines. ``followers``: how many models can be asked after it; each must be left time."""
     service = f"llm.{provider}.{model}"
     breaker = CircuitBreaker(service)
-    cooldown = Cooldown(wait=followers == 0)
+    cooldown = Cooldown(max_wait=0.0 if followers else LONGEST_COOLDOWN)
     classifier = ModelClassifier(last=followers == 0)
     share = SHARE_OF_TOTAL / (followers + 1)
 

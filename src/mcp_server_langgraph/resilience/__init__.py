@@ -21,6 +21,7 @@ from .bulkhead import Bulkhead, with_bulkhead
 from .cache import Cache
 from .circuit_breaker import CircuitBreaker, circuit_breaker
 from .config import Settings
+from .cooldown import Cooldown
 from .criticality import Criticality, criticality, current_criticality
 from .deadline import current_deadline, detached, remaining
 from .degradation import Degradation, collect_degradations
@@ -28,9 +29,11 @@ from .errors import (
     BulkheadFull,
     CircuitOpen,
     ConfigurationError,
+    CoolingDown,
     DeadlineExceeded,
     LimitReached,
     Overloaded,
+    QuotaUsed,
     RateLimited,
     Rejected,
     ResilienceError,
@@ -63,6 +66,8 @@ __all__ = [
     "CircuitBreakerMetricsListener",
     "CircuitOpen",
     "ConfigurationError",
+    "Cooldown",
+    "CoolingDown",
     "Criticality",
     "DeadlineExceeded",
     "Degradation",
@@ -77,6 +82,7 @@ __all__ = [
     "Overloaded",
     "Pipeline",
     "Policy",
+    "QuotaUsed",
     "RateLimit",
     "RateLimited",
     "Rejected",

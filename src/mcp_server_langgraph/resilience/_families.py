@@ -63,6 +63,9 @@ FAMILIES: Final[dict[str, Family]] = {
         ("service", "reason", "criticality"),
         "Calls that got no place: queue_full, queue_time, displaced or deadline.",
     ),
+    "cooldown_seconds_left": Family("gauge", ("service",), "Seconds for which it is left alone."),
+    "cooldown_started_total": Family("counter", ("service",), "Times that it wanted to be left alone."),
+    "cooldown_rejected_total": Family("counter", ("service",), "Calls refused meanwhile."),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
     "cache_hits_total": Family(

@@ -53,6 +53,13 @@ def _nonnegative(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
 def _switch(text: str) -> bool:
     known = {
         "1": True,
@@ -94,6 +101,7 @@ def _algorithm(text: str) -> str:
 _WHOLE = "a whole number of at least 1"
 _COUNT = "a whole number of at least 0"
 _SECONDS = "a number of seconds above 0"
+_SHARE = "a number between 0 and 1"
 _SWITCH = "true or false (also 1/0, yes/no, on/off)"
 _PATHS = "dotted paths of {}, separated by commas"
 
@@ -217,5 +225,28 @@ DEFAULTS: Final[dict[str, Variable]] = {
         ),
         Variable("ADAPTIVE_QUEUE_TARGET", 0.005, _positive, _SECONDS, "Longest wait while the line stands."),
         Variable("ADAPTIVE_QUEUE_INTERVAL", 0.1, _positive, _SECONDS, "Longest wait otherwise."),
+            "COOLDOWN_MAX_WAIT",
+            0.0,
+            _nonnegative,
+            "a number of at least 0",
+            "Longest wait for its end, seconds.",
+        ),
+        Variable(
+            "COOLDOWN_FIRST",
+            1.0,
+            _nonnegative,
+            "a number of at least 0",
+            "Seconds after a 429 that does not say how many, doubling; 0: none.",
+        ),
+        Variable(
+            "COOLDOWN_LONGEST",
+            60.0,
+            _nonnegative,
+            "a number of at least 0",
+            "The most that it doubles to, seconds.",
+        ),
+        Variable(
+            "COOLDOWN_JITTER", 0.1, _share, _SHARE, "Share of the time over which those who waited come back."
+        ),
     )
 }

@@ -7,6 +7,8 @@
     │   ├── LimitReached         the dependency has as many of our calls as it can serve, and the wait was too long
     │   ├── Overloaded           this process sheds what matters least; not to be retried at once
     │   ├── RateLimited          the provider's quota, or ours, is used up for now
+    │   │   ├── CoolingDown      it asked to be left alone for a while
+    │   │   └── QuotaUsed        by what the provider says of our quota, the call would be refused
     │   ├── Throttled            shed by the client before it reached the dependency
     │   └── DeadlineExceeded     nothing was left of the caller's deadline
     ├── TimedOut                 begun, then cut by us; also a ``TimeoutError``
@@ -28,9 +30,11 @@ __all__ = [
     "BulkheadFull",
     "CircuitOpen",
     "ConfigurationError",
+    "CoolingDown",
     "DeadlineExceeded",
     "LimitReached",
     "Overloaded",
+    "QuotaUsed",
     "RateLimited",
     "Rejected",
     "ResilienceError",
@@ -118,6 +122,20 @@ class RateLimited(Rejected):
 
     policy = "rate_limit"
     because = "has no permit left"
+
+
+class CoolingDown(RateLimited):
+    """The dependency asked to be left alone for a while."""
+
+    policy = "cooldown"
+    because = "leaves the dependency alone"
+
+
+class QuotaUsed(RateLimited):
+    """By what the provider says of our quota it would refuse the call."""
+
+    policy = "quota"
+    because = "is used up"
 
 
 class Throttled(Rejected):

@@ -19,8 +19,8 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 @dataclass(slots=True)
 class Event:
     """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, budget_refused, timeout,
-    rejected, fallback, fallback_failed, reload, warning. ``pipeline`` is the pipeline's or breaker's name, ``details``
-    depend on the kind.
+    rejected, cooldown, fallback, fallback_failed, reload, warning. ``pipeline`` is the pipeline's or breaker's name,
+    ``details`` depend on the kind.
     """
 
     kind: str
@@ -34,6 +34,7 @@ _listeners: tuple[Listener, ...] = ()
 
 _LEVELS: Final = {
     "budget_refused": logging.DEBUG,
+    "cooldown": logging.INFO,
     "fallback": logging.WARNING,
     "fallback_failed": logging.ERROR,
     "rejected": logging.DEBUG,
