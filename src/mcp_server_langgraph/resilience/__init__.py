@@ -53,6 +53,7 @@ from .policy import Call, Policy
 from .propagation import Incoming, carried, current_attempt, in_thread, incoming, outgoing_headers
 from .rate_limit import RateLimit, Reservation
 from .retry import Kind, Retry, retry_with_backoff
+from .throttle import Throttle
 from .timeout import Timeout, timeout, with_timeout
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "StreamInterrupted",
+    "Throttle",
     "Throttled",
     "TimedOut",
     "Timeout",

@@ -66,6 +66,13 @@ FAMILIES: Final[dict[str, Family]] = {
     "cooldown_seconds_left": Family("gauge", ("service",), "Seconds for which it is left alone."),
     "cooldown_started_total": Family("counter", ("service",), "Times that it wanted to be left alone."),
     "cooldown_rejected_total": Family("counter", ("service",), "Calls refused meanwhile."),
+    "throttle_share": Family("gauge", ("service",), "Share of the calls that the throttle sheds now."),
+    "throttle_overloads_total": Family(
+        "counter", ("service",), "Calls that the dependency refused as too many, or did not answer."
+    ),
+    "throttle_shed_total": Family(
+        "counter", ("service", "criticality"), "Calls shed by the throttle, by how much they matter."
+    ),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
     "cache_hits_total": Family(

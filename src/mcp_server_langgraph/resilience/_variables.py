@@ -53,6 +53,13 @@ def _nonnegative(text: str) -> float:
     return value
 
 
+def _at_least_one(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value) or value < 1:
+        raise ValueError(text)
+    return value
+
+
 def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
@@ -248,5 +255,11 @@ DEFAULTS: Final[dict[str, Variable]] = {
         Variable(
             "COOLDOWN_JITTER", 0.1, _share, _SHARE, "Share of the time over which those who waited come back."
         ),
+        Variable(
+            "THROTTLE_K", 2.0, _at_least_one, "a number of at least 1", "Calls sent for each one accepted."
+        ),
+        Variable("THROTTLE_MAX_REJECTION", 0.9, _share, _SHARE, "The largest share of calls that is shed."),
+        Variable("THROTTLE_WINDOW", 120.0, _positive, _SECONDS, "How long a call is remembered."),
+        Variable("THROTTLE_MIN_REQUESTS", 10, _count, _COUNT, "Calls in that time before any is shed."),
     )
 }
