@@ -37,8 +37,8 @@ G = TypeVar("G", contravariant=True)
 class Gate(Protocol[G]):
     """What is stood in line for."""
 
-    def take(self, cost: G, now: float, /) -> bool:
-        """Take it, if it is there."""
+    def take(self, cost: G, now: float, /) -> int:
+        """Take it, if it is there: a mark of its own, or 0 where it is not."""
         ...
 
     def delay(self, cost: G, now: float, ahead: G, /) -> float:
@@ -51,16 +51,20 @@ class Gate(Protocol[G]):
 
 
 class Turn(NamedTuple):
-    """How a wait ended: since when it has what it wanted, or, where that is None, how long it would take."""
+    """How a wait ended: since when it has what it wanted, and the gate's mark of it; or, where ``since`` is None, how
+    long it would take.
+    """
 
     since: float | None
     delay: float = 0.0
+    mark: int = 0
 
 
 class Sleeper:
     """Somebody in line. ``since``: when its turn came; None until then."""
 
     since: float | None = None
+    mark = 0
 
     def wake(self) -> bool:
         """Have it look again; False where nobody is there any more."""
@@ -173,8 +177,9 @@ class Line(Generic[C]):
         """Take it at once, or stand in line (None), or learn how long it would take."""
         self.advance(now)
         with self._lock:
-            if not self.waiting and self.gate.take(cost, now):
-                return Turn(now)
+            mark = 0 if self.waiting else self.gate.take(cost, now)
+            if mark:
+                return Turn(now, 0.0, mark)
             delay = self.delay(cost, now)
             if delay > patience or len(self.waiting) >= max_queue:
                 return Turn(None, delay)
@@ -222,13 +227,15 @@ class Line(Generic[C]):
             if head is None:
                 return False
             cost = self.waiting[head]
-            if not self.gate.take(cost, now):
+            mark = self.gate.take(cost, now)
+            if not mark:
                 return False
             if self.waiting.pop(head, None) is None:  # closed by the garbage collector in between
                 self.gate.give_back(cost, now, now)
                 return True
             self._left(cost)
             head.since = now
+            head.mark = mark
         if not head.wake():
             self.gate.give_back(cost, now, now)
         return True
@@ -242,7 +249,7 @@ class Line(Generic[C]):
             delay = left if left < math.inf else self.delay(cost, now)
             self.advance(now, changed=True)
             return Turn(None, delay)
-        return Turn(sleeper.since)
+        return Turn(sleeper.since, 0.0, sleeper.mark)
 
     def _gave_up(self, sleeper: Sleeper, cost: C, now: float) -> None:
         if not self.leave(sleeper) and sleeper.since is not None:

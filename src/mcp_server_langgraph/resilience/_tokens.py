@@ -10,7 +10,7 @@ so no lock is needed there.
 A reservation that is cancelled or settled for less must leave the bucket as if the rest had never been taken. What the
 bucket would have lost meanwhile by being full is lost all the same: so not more comes back than was missing at every
 moment since. While reservations are open (`opened`) the bucket notes the moments at which less was missing than at any
-later one (a stack that grows upward in both time and what was missing).
+later one (a stack that grows upward in both age and what was missing).
 """
 
 from __future__ import annotations
@@ -27,12 +27,23 @@ SLACK: Final = 1e-7
 class TokenBucket:
     """``permits`` each ``per`` seconds, and up to ``burst`` at once after a quiet time. Infinite permits: no limit."""
 
-    __slots__ = ("_depth", "_lock", "_low_times", "_lows", "_opened", "_spacing", "burst", "full_at")
+    __slots__ = (
+        "_depth",
+        "_lock",
+        "_low_marks",
+        "_lows",
+        "_noted",
+        "_opened",
+        "_spacing",
+        "burst",
+        "full_at",
+    )
 
     def __init__(self, permits: float, per: float, burst: float) -> None:
         self.full_at = -math.inf
         self._opened = 0
-        self._low_times: list[float] = []
+        self._low_marks: list[int] = []
+        self._noted = 1
         self._lows: list[float] = []
         self._lock = threading.RLock()
         self._set(permits, per, burst)
@@ -45,12 +56,14 @@ class TokenBucket:
     def change(self, permits: float, per: float, burst: float, now: float) -> None:
         """Refill at another rate from now on; the permits in the bucket stay, as far as it holds them."""
         with self._lock:
-            self._note_low(now)
+            if self._opened:
+                self._note_low(now)
             level = self.level(now)
             self._set(permits, per, burst)
             if self.full_at > -math.inf:  # one that was never used is full at any rate
                 self.full_at = now + max(0.0, burst - level) * self._spacing if self._spacing else now
-            self._note_low(now)
+            if self._opened:
+                self._note_low(now)
 
     def level(self, now: float) -> float:
         """The permits in it; below 0 where some are owed."""
@@ -59,19 +72,21 @@ class TokenBucket:
     def _missing(self, now: float) -> float:
         return max(0.0, self.full_at - now) / self._spacing if self._spacing else 0.0
 
-    def take(self, weight: float, now: float) -> bool:
-        """Take ``weight`` permits, if they are there. What is more than the bucket holds is given when it is full."""
-        if self._opened:
-            self._note_low(now)
+    def take(self, weight: float, now: float) -> int:
+        """Take ``weight`` permits, if they are there: a mark for `refund`, or 0 where they are not.
+
+        What is more than the bucket holds is given when it is full.
+        """
+        mark = self._note_low(now) if self._opened else 1
         full_at = self.full_at
         if full_at < now:
             full_at = now
         cost = weight * self._spacing
         depth = self._depth
-        if full_at - now + (min(depth, cost)) > depth + SLACK and weight:
-            return False
+        if full_at - now + (cost if cost < depth else depth) > depth + SLACK and weight:
+            return 0
         self.full_at = full_at + cost
-        return True
+        return mark
 
     def delay(self, weight: float, now: float, ahead: float = 0.0) -> float:
         """Seconds until they can be taken, where ``ahead`` permits are taken before; 0: now."""
@@ -108,30 +123,30 @@ class TokenBucket:
         with self._lock:
             self._opened -= 1
             if not self._opened:
-                self._low_times.clear()
+                self._low_marks.clear()
                 self._lows.clear()
 
-    def refund(self, weight: float, since: float, now: float) -> None:
-        """Put back what a reservation took at ``since`` and did not use."""
+    def refund(self, weight: float, mark: int, now: float) -> None:
+        """Put back what a reservation took and did not use; ``mark`` is what it got for it."""
         with self._lock:
-            at = bisect.bisect_right(self._low_times, since)
+            at = bisect.bisect_right(self._low_marks, mark)
             for low in self._lows[at : at + 1]:
                 weight = min(weight, low)
             # Without it less would have been missing at all those moments, which counts for other reservations.
             self._lows[at:] = [low - weight for low in self._lows[at:]]
             while 0 < at < len(self._lows) and self._lows[at - 1] >= self._lows[at]:
                 at -= 1
-                del self._lows[at], self._low_times[at]
+                del self._lows[at], self._low_marks[at]
             cost = min(weight, self._missing(now)) * self._spacing
             self.full_at -= cost
 
-    def _note_low(self, now: float) -> None:
-        if not self._opened:
-            return
+    def _note_low(self, now: float) -> int:
         with self._lock:
+            self._noted += 1
             missing = self._missing(now)
             while self._lows and self._lows[-1] >= missing:
                 self._lows.pop()
-                self._low_times.pop()
+                self._low_marks.pop()
             self._lows.append(missing)
-            self._low_times.append(now)
+            self._low_marks.append(self._noted)
+            return self._noted

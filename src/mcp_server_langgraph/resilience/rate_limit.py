@@ -51,11 +51,11 @@ class Reservation:
     first ending counts, later ones change nothing; one that nobody ends is kept.
     """
 
-    __slots__ = ("_limit", "_since", "weight")
+    __slots__ = ("_limit", "_mark", "weight")
 
-    def __init__(self, limit: RateLimit, weight: float, since: float) -> None:
+    def __init__(self, limit: RateLimit, weight: float, mark: int) -> None:
         self.weight = weight
-        self._since = since
+        self._mark = mark
         self._limit: RateLimit | None = limit
 
     def settle(self, actual: float) -> None:
@@ -63,7 +63,7 @@ class Reservation:
         unused = self.weight - _metering.amount("RateLimit", "actual", actual)
         limit = self._limit
         if limit is not None:
-            limit.settle_unused(unused, self._since)
+            limit.settle_unused(unused, self._mark)
             self.keep()
 
     def keep(self) -> None:
@@ -174,8 +174,9 @@ class RateLimit(Policy):
         _metering.amount("RateLimit", "weight", weight)
         now = _metering.now()
         self.bucket.opened()
-        if not self.line.waiting and self.bucket.take(weight, now):
-            return Reservation(self, weight, now)
+        mark = 0 if self.line.waiting else self.bucket.take(weight, now)
+        if mark:
+            return Reservation(self, weight, mark)
         self.bucket.closed()
         raise self.refusal(self.line.delay(weight, now))
 
@@ -190,7 +191,7 @@ class RateLimit(Policy):
         except BaseException:
             self.bucket.closed()
             raise
-        return Reservation(self, weight, turn.since)
+        return Reservation(self, weight, turn.mark)
 
     def acquire_sync(self, weight: float = 1.0) -> Reservation:
         """The same, blocking the thread."""
@@ -203,13 +204,13 @@ class RateLimit(Policy):
         except BaseException:
             self.bucket.closed()
             raise
-        return Reservation(self, weight, turn.since)
+        return Reservation(self, weight, turn.mark)
 
-    def settle_unused(self, unused: float, since: float) -> None:
-        """Give back what was taken at ``since`` and not used; below 0: take what was used beyond it."""
+    def settle_unused(self, unused: float, mark: int) -> None:
+        """Give back what was taken and not used (``mark``: the bucket's); below 0: take what was used beyond it."""
         now = _metering.now()
         if unused >= 0:
-            self.bucket.refund(unused, since, now)
+            self.bucket.refund(unused, mark, now)
         else:
             self.bucket.charge(-unused, now)
         self.line.advance(now, changed=True)

@@ -73,7 +73,7 @@ class BucketAgainstReplay(RuleBasedStateMachine):
     def a_call_comes(self, weight: float) -> None:
         assert (self.bucket.delay(weight, self.now) == 0) == self.allowed(weight)
         taken = self.bucket.take(weight, self.now)
-        assert taken == self.allowed(weight)
+        assert bool(taken) == self.allowed(weight)
         if taken:
             self.model.history.append(Event(self.now, weight))
 
@@ -85,16 +85,18 @@ class BucketAgainstReplay(RuleBasedStateMachine):
     @rule(target=reserved, weight=WEIGHTS)
     def a_reservation_is_made(self, weight: float) -> object:
         self.bucket.opened()
-        if not self.bucket.take(weight, self.now):
+        mark = self.bucket.take(weight, self.now)
+        if not mark:
             self.bucket.closed()
             return multiple()
         event = Event(self.now, weight)
         self.model.history.append(event)
-        return event
+        return event, mark
 
-    @rule(event=consumes(reserved), share=st.sampled_from([0.0, 0.5, 1.0]))
-    def it_used_a_share(self, event: Event, share: float) -> None:
-        self.bucket.refund(event.taken * (1 - share), event.at, self.now)
+    @rule(reservation=consumes(reserved), share=st.sampled_from([0.0, 0.5, 1.0]))
+    def it_used_a_share(self, reservation: tuple[Event, int], share: float) -> None:
+        event, mark = reservation
+        self.bucket.refund(event.taken * (1 - share), mark, self.now)
         self.bucket.closed()
         event.taken *= share
 
