@@ -82,8 +82,10 @@ class TokenBucket:
         if full_at < now:
             full_at = now
         cost = weight * self._spacing
-        depth = self._depth
-        if full_at - now + (cost if cost < depth else depth) > depth + SLACK and weight:
+        needed = depth = self._depth
+        if cost < depth:
+            needed = cost  # no min(): it is a call
+        if full_at - now + needed > depth + SLACK and weight:
             return 0
         self.full_at = full_at + cost
         return mark
