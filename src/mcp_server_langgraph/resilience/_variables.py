@@ -232,6 +232,7 @@ DEFAULTS: Final[dict[str, Variable]] = {
         ),
         Variable("ADAPTIVE_QUEUE_TARGET", 0.005, _positive, _SECONDS, "Longest wait while the line stands."),
         Variable("ADAPTIVE_QUEUE_INTERVAL", 0.1, _positive, _SECONDS, "Longest wait otherwise."),
+        Variable(
             "COOLDOWN_MAX_WAIT",
             0.0,
             _nonnegative,
