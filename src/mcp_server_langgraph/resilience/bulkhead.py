@@ -113,7 +113,12 @@ class Bulkhead(Policy):
         """
         if self.name is None or (not self._named and self.name == site.operation):
             self.name = site.name
+        site.saturation.append(self.is_full)
         return _BulkheadGuard(self, site)
+
+    def is_full(self) -> bool:
+        """Whether all places are taken."""
+        return not self.places.free
 
 
 _LINES: Final = Lines(

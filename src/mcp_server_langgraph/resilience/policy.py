@@ -93,6 +93,8 @@ class Site:
         self.inside_retry = False
         # Of what stands inside the retry loop: seconds for which it refuses every attempt, as far as it knows.
         self.gates: list[Callable[[float], float]] = []
+        # Of limiters: whether there is no room for more than what is running, so that nothing optional should begin.
+        self.saturation: list[Callable[[], bool]] = []
 
     def adopt_loop(self) -> tuple[asyncio.AbstractEventLoop, Callable[[], float]]:
         """The running loop and its clock, remembered. The usual loop's is ``time.monotonic`` behind a method."""

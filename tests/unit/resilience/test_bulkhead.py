@@ -271,3 +271,15 @@ async def test_a_place_outlives_the_loop_of_one_who_waited_for_it() -> None:
     await work.end("a", "b")
     assert await asyncio.gather(held, waiting) == ["a", "b"]
     assert numbers(bulkhead) == (1, 0, 0, 0)
+
+
+async def test_its_pipeline_is_saturated_while_all_places_are_taken() -> None:
+    work = Work(Bulkhead(2))
+    [full] = work.pipeline.site.saturation
+    seen = [full()]
+    for name in "ab":
+        await work.begin(name)
+        seen.append(full())
+    await work.end("a", "b")
+    await settle()
+    assert [*seen, full()] == [False, False, True, False]
