@@ -256,6 +256,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "server-variables": server_variables,
     "services": services,
     "states-cooldown": _states("_cooldown"),
+    "states-hedge": _states("_hedge_switch"),
     "testing-names": _submodule("testing"),
 }
 

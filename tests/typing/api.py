@@ -15,6 +15,7 @@ from mcp_server_langgraph.resilience import (
     Criticality,
     Degradation,
     Fallback,
+    Hedge,
     Incoming,
     Keyed,
     Kind,
@@ -37,6 +38,7 @@ from mcp_server_langgraph.resilience import (
     classify,
     collect_degradations,
     current_attempt,
+    current_hedge,
     detached,
     in_thread,
     incoming,
@@ -47,6 +49,7 @@ from mcp_server_langgraph.resilience import (
     timeout,
     with_bulkhead,
     with_fallback,
+    with_hedge,
     with_timeout,
 )
 
@@ -65,6 +68,11 @@ async def check_permission(user: str, resource: str, *, fast: bool = False) -> b
 @circuit_breaker()
 def read(path: str) -> list[str]:
     return [path]
+
+
+@with_hedge()
+async def look_up(word: str) -> int:
+    return len(word)
 
 
 @with_timeout(seconds=60, idle=5)
@@ -186,6 +194,13 @@ async def reservations(limit: RateLimit) -> None:
     assert_type(limit.reserve().weight, float)
     RateLimit(10, per=60, weight=len, settle=lambda result: None)
     RateLimit(10, weight="heavy")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+async def hedged() -> None:
+    assert_type(await look_up("x"), int)
+    assert_type(current_hedge(), int)
+    assert_type(Hedge(0.5, max_hedges=2).snapshot().off, str | None)
+    Hedge(saturated=lambda: 1)  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType, reportReturnType]
 
 
 async def errors() -> None:

@@ -45,12 +45,21 @@ from .errors import (
 )
 from .events import Event, subscribe
 from .fallback import Fallback, LastGood, Rung, Value, with_fallback
+from .hedge import Hedge, with_hedge
 from .keyed import Keyed
 from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
 from .pipeline import Pipeline
 from .policy import Call, Policy
-from .propagation import Incoming, carried, current_attempt, in_thread, incoming, outgoing_headers
+from .propagation import (
+    Incoming,
+    carried,
+    current_attempt,
+    current_hedge,
+    in_thread,
+    incoming,
+    outgoing_headers,
+)
 from .rate_limit import RateLimit, Reservation
 from .retry import Kind, Retry, retry_with_backoff
 from .throttle import Throttle
@@ -74,6 +83,7 @@ __all__ = [
     "Degradation",
     "Event",
     "Fallback",
+    "Hedge",
     "Incoming",
     "Keyed",
     "Kind",
@@ -109,6 +119,7 @@ __all__ = [
     "current_attempt",
     "current_criticality",
     "current_deadline",
+    "current_hedge",
     "detached",
     "in_thread",
     "incoming",
@@ -120,5 +131,6 @@ __all__ = [
     "timeout",
     "with_bulkhead",
     "with_fallback",
+    "with_hedge",
     "with_timeout",
 ]

@@ -90,6 +90,17 @@ FAMILIES: Final[dict[str, Family]] = {
     "keyed_overflow_calls_total": Family(
         "counter", ("service",), "Calls whose key found no place and shared a policy."
     ),
+    "hedge_started_total": Family("counter", ("service",), "Second attempts that were begun."),
+    "hedge_won_total": Family("counter", ("service",), "Second attempts whose answer was taken."),
+    "hedge_suppressed_total": Family(
+        "counter",
+        ("service", "reason"),
+        "Second attempts not begun: budget, deadline, not_winning or saturated.",
+    ),
+    "hedge_wasted_seconds_total": Family(
+        "counter", ("service",), "Time that attempts had worked which lost to another one."
+    ),
+    "hedge_delay_seconds": Family("gauge", ("service",), "Time after which a second attempt begins."),
     "resilience_call_duration_seconds": Family(
         "histogram", ("service", "operation"), "Time of successful calls."
     ),

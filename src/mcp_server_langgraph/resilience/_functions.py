@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from .policy import Policy
@@ -146,3 +146,20 @@ class Source:
         close = getattr(items, "aclose", None)
         if close is not None:
             await close()
+
+
+async def relayed(opened: Callable[[], Awaitable[tuple[Source, Any]]]) -> AsyncGenerator[Any, Any]:
+    """The items of a source that was opened up to its first one, with all that the consumer sends and throws."""
+    source, item = await opened()
+    try:
+        while item is not END:
+            try:
+                sent = yield item
+            except GeneratorExit:
+                raise
+            except BaseException as thrown:
+                item = await source.throw(thrown)
+            else:
+                item = await source.next(sent)
+    finally:
+        await source.close()

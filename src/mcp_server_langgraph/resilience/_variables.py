@@ -67,6 +67,13 @@ def _share(text: str) -> float:
     return value
 
 
+def _part(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise ValueError(text)
+    return value
+
+
 def _switch(text: str) -> bool:
     known = {
         "1": True,
@@ -262,5 +269,17 @@ DEFAULTS: Final[dict[str, Variable]] = {
         Variable("THROTTLE_MAX_REJECTION", 0.9, _share, _SHARE, "The largest share of calls that is shed."),
         Variable("THROTTLE_WINDOW", 120.0, _positive, _SECONDS, "How long a call is remembered."),
         Variable("THROTTLE_MIN_REQUESTS", 10, _count, _COUNT, "Calls in that time before any is shed."),
+        Variable(
+            "HEDGE_DELAY",
+            None,
+            _positive,
+            _SECONDS,
+            "Time after which a call is hedged; unset: the quantile of recent latencies.",
+        ),
+        Variable(
+            *("HEDGE_QUANTILE", 0.95, _part, "a number above 0 and below 1"),
+            "Share of calls that answer before they would be hedged.",
+        ),
+        Variable("HEDGE_MAX", 1, _count, _COUNT, "Hedges of one call; 0: none."),
     )
 }

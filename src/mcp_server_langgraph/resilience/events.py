@@ -19,8 +19,8 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 @dataclass(slots=True)
 class Event:
     """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, budget_refused, timeout,
-    rejected, cooldown, fallback, fallback_failed, reload, warning. ``pipeline`` is the pipeline's or breaker's name,
-    ``details`` depend on the kind.
+    rejected, cooldown, fallback, fallback_failed, hedge, hedge_off, hedge_on, reload, warning. ``pipeline`` is the
+    pipeline's or breaker's name, ``details`` depend on the kind.
     """
 
     kind: str
@@ -37,6 +37,9 @@ _LEVELS: Final = {
     "cooldown": logging.INFO,
     "fallback": logging.WARNING,
     "fallback_failed": logging.ERROR,
+    "hedge": logging.DEBUG,
+    "hedge_off": logging.WARNING,
+    "hedge_on": logging.INFO,
     "rejected": logging.DEBUG,
     "reload": logging.INFO,
     "retry": logging.INFO,

@@ -43,6 +43,7 @@ __all__ = [
     "Incoming",
     "carried",
     "current_attempt",
+    "current_hedge",
     "in_thread",
     "incoming",
     "outgoing_headers",
@@ -54,10 +55,20 @@ T = TypeVar("T")
 # Set by a retry from the second attempt on, and only for as long as that attempt runs.
 ATTEMPT: Final[ContextVar[int]] = ContextVar("resilience_attempt", default=1)
 
+# Set in the context of a hedge's own task.
+HEDGE: Final[ContextVar[int]] = ContextVar("resilience_hedge", default=0)
+
 
 def current_attempt() -> int:
     """The number of the attempt that the code running now belongs to; 1 where nothing was retried."""
     return ATTEMPT.get()
+
+
+def current_hedge() -> int:
+    """The number of the hedge that the code running now belongs to; 0 in a first attempt. For who asks elsewhere the
+    second time: another replica, another model.
+    """
+    return HEDGE.get()
 
 
 def outgoing_headers() -> dict[str, str]:

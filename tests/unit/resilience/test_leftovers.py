@@ -13,6 +13,7 @@ import pytest
 from mcp_server_langgraph.resilience import (
     Bulkhead,
     CircuitBreaker,
+    Hedge,
     Pipeline,
     Policy,
     Retry,
@@ -43,11 +44,13 @@ FAILING: dict[str, Callable[[], list[Policy]]] = {
     "refused by the breaker": lambda: [open_breaker()],
     "refused by the bulkhead": lambda: [full_bulkhead(0)],
     "refused after a wait": lambda: [full_bulkhead(1)],
+    "hedged": lambda: [Hedge(1)],
     "judged": lambda: [Retry(jitter="none", retry=lambda state: True)],
 }
 TIMED: dict[str, Callable[[], list[Policy]]] = {
     "attempts cut": lambda: [Retry(jitter="none"), Timeout(1)],
     "cut": lambda: [Timeout(1)],
+    "hedged and cut": lambda: [Timeout(2), Hedge(1)],
     "the standard order": lambda: [
         Timeout(9),
         Bulkhead(2),
