@@ -62,6 +62,7 @@ from .propagation import (
 )
 from .rate_limit import RateLimit, Reservation
 from .retry import Kind, Retry, retry_with_backoff
+from .shed import Shed
 from .throttle import Throttle
 from .timeout import Timeout, timeout, with_timeout
 
@@ -104,6 +105,7 @@ __all__ = [
     "Rung",
     "Settings",
     "SettingsError",
+    "Shed",
     "StreamInterrupted",
     "Throttle",
     "Throttled",

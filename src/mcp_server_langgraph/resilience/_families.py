@@ -73,6 +73,12 @@ FAMILIES: Final[dict[str, Family]] = {
     "throttle_shed_total": Family(
         "counter", ("service", "criticality"), "Calls shed by the throttle, by how much they matter."
     ),
+    "shed_total": Family(
+        "counter", ("service", "criticality"), "Calls refused at the door of an overloaded process."
+    ),
+    "loop_lag_seconds": Family(
+        "gauge", ("service",), "Mean lateness of the event loop's timers in the last window."
+    ),
     "fallback_used_total": Family("counter", ("service", "source"), "Answers given by a fallback, by rung."),
     "fallback_failed_total": Family("counter", ("service",), "Calls for which no rung had an answer."),
     "cache_hits_total": Family(

@@ -74,8 +74,7 @@ class Limiter:
         """Seconds that one may wait now at the most."""
         return self.codels[0].interval
 
-    @property
-    def saturated(self) -> bool:
+    def is_full(self) -> bool:
         """Whether one who comes now would have to wait."""
         return not self.places.free
 

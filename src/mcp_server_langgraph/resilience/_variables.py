@@ -281,5 +281,19 @@ DEFAULTS: Final[dict[str, Variable]] = {
             "Share of calls that answer before they would be hedged.",
         ),
         Variable("HEDGE_MAX", 1, _count, _COUNT, "Hedges of one call; 0: none."),
+        Variable(
+            "SHED_MAX_LAG",
+            0.05,
+            _positive,
+            _SECONDS,
+            "Mean lag of the event loop above which calls are shed.",
+        ),
+        Variable(
+            "SHED_MAX_QUEUE_DELAY",
+            0.02,
+            _positive,
+            _SECONDS,
+            "Mean wait before the door above which they are.",
+        ),
     )
 }

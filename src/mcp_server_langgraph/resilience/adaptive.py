@@ -142,6 +142,7 @@ class AdaptiveLimit(Policy):
         """
         if self.name is None or (not self._named and self.name == site.operation):
             self.name = site.name
+        site.saturation.append(self.limiter.is_full)
         kind = PartitionedGuard if self.partitions else AdaptiveGuard
         return kind(self, site)
 

@@ -93,6 +93,17 @@ async def test_in_a_line_that_stands_one_waits_a_target_only_and_the_newest_goes
     assert await asyncio.gather(working, early, newer) == ["working", "early", "newer"]
 
 
+async def test_nothing_optional_begins_while_the_limit_is_reached() -> None:
+    work = Work(AdaptiveLimit(Fixed(2)))
+    (saturated,) = work.pipeline.site.saturation
+    await work.begin("a")
+    assert not saturated()
+    await work.begin("b")
+    assert saturated()
+    await work.end("a", "b")
+    assert not saturated()
+
+
 async def test_a_full_line_refuses_at_once() -> None:
     policy = AdaptiveLimit(Fixed(1), max_queue=1)
     work = Work(policy)
