@@ -72,6 +72,8 @@ def _layer_default(name: str, default: Any) -> str:
         return "unset"
     if default == ():
         return "none"
+    if isinstance(default, str):
+        return code(default)
     return code(_number(default) if isinstance(default, (int, float)) else LayerSettings().as_dict()[name][0])
 
 

@@ -19,6 +19,7 @@ from .adaptive import AdaptiveLimit
 from .budget import Budget
 from .bulkhead import Bulkhead, with_bulkhead
 from .cache import Cache
+from .chaos import Chaos, Window
 from .circuit_breaker import CircuitBreaker, circuit_breaker
 from .config import Settings
 from .cooldown import Cooldown
@@ -73,6 +74,7 @@ __all__ = [
     "BulkheadFull",
     "Cache",
     "Call",
+    "Chaos",
     "CircuitBreaker",
     "CircuitBreakerMetricsListener",
     "CircuitOpen",
@@ -113,6 +115,7 @@ __all__ = [
     "Timeout",
     "Value",
     "Verdict",
+    "Window",
     "carried",
     "circuit_breaker",
     "classify",

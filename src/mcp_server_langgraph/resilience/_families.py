@@ -85,6 +85,10 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", ("service", "kind"), "Calls answered without a request: fresh, stale or joined."
     ),
     "cache_misses_total": Family("counter", ("service",), "Calls that asked the dependency."),
+    "chaos_active": Family("gauge", ("service",), "1 while chaos may strike calls, 0 otherwise."),
+    "chaos_injected_total": Family(
+        "counter", ("service", "kind"), "Faults, latencies, outcomes and behaviours injected."
+    ),
     "deadline_expired_total": Family(
         "counter", ("service",), "Work not begun because nothing was left of its deadline."
     ),

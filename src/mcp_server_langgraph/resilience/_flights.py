@@ -67,7 +67,6 @@ class Flights(Generic[Who]):
         """There is an answer: everybody who waits for it, and the flight is over."""
         waiting = tuple(flight.waiting)
         flight.waiting.clear()
-        flight.leader = None
         self._over(flight)
         return waiting
 
@@ -82,7 +81,7 @@ def own_copy(exc: Exception) -> Exception:
     """
     try:
         twin = copy.copy(exc)
-        if type(twin) is not type(exc) or twin.args != exc.args or str(twin) != str(exc):
+        if type(twin) is not type(exc) or twin.args != exc.args:
             return exc
         if hasattr(twin, "__notes__"):
             twin.__notes__ = list(twin.__notes__)

@@ -188,6 +188,20 @@ DEFAULTS: Final[dict[str, Variable]] = {
             "Seconds up to which an answer may stand in for an unavailable service; 0: not at all.",
         ),
         Variable("CACHE_MAX_SIZE", 1024, _whole, _WHOLE, "Answers that a cache keeps."),
+        Variable("CHAOS_ENABLED", False, _switch, _SWITCH, "On: chaos that the code wants strikes calls."),
+        Variable(
+            "CHAOS_RATE", 0.001, _share, "a number from 0 to 1", "Share of the calls that chaos strikes."
+        ),
+        Variable(
+            "CHAOS_MAX_DURATION", 900.0, _positive, _SECONDS, "Chaos ends by itself after so many seconds."
+        ),
+        Variable(
+            "CHAOS_ALLOW_PRODUCTION", False, _switch, _SWITCH, "On: chaos may strike in production too."
+        ),
+        Variable(
+            *("ENVIRONMENT", None, str.strip, "any word"),
+            "What the process runs in; `production`, `prod`, `prd` and `live` refuse chaos.",
+        ),
         Variable(
             "BULKHEAD_MAX_QUEUE",
             None,

@@ -18,9 +18,9 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 
 @dataclass(slots=True)
 class Event:
-    """One thing that happened. ``kind`` is one of: state_change, retry, retry_exhausted, budget_refused, timeout,
-    rejected, cooldown, fallback, fallback_failed, hedge, hedge_off, hedge_on, reload, warning. ``pipeline`` is the
-    pipeline's or breaker's name, ``details`` depend on the kind.
+    """One thing that happened. ``kind`` is one of: budget_refused, chaos, cooldown, fallback,
+    fallback_failed, hedge, hedge_off, hedge_on, rejected, reload, retry, retry_exhausted, state_change,
+    timeout, warning. ``pipeline`` is the pipeline's or breaker's name, ``details`` depend on the kind.
     """
 
     kind: str
@@ -34,6 +34,7 @@ _listeners: tuple[Listener, ...] = ()
 
 _LEVELS: Final = {
     "budget_refused": logging.DEBUG,
+    "chaos": logging.WARNING,
     "cooldown": logging.INFO,
     "fallback": logging.WARNING,
     "fallback_failed": logging.ERROR,

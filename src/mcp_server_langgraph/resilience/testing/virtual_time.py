@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from mcp_server_langgraph.resilience.testing._task_report import report
@@ -35,14 +35,25 @@ def run(
     (``UnhandledErrorsError``). The other arguments are those of the loop, and ``debug`` that of ``asyncio.run``.
     Raises what the coroutine raises, a ``VirtualTimeError``, or RuntimeError where a loop is running already.
     """
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("run() cannot be called from a running event loop")
 
     def new_loop() -> VirtualClockLoop:
         return VirtualClockLoop(
             start=start, max_time=max_time, max_iterations=max_iterations, thread_patience=thread_patience
         )
 
+    return run_on(new_loop, main, strict=strict, debug=debug)
+
+
+def run_on(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+    main: Coroutine[Any, Any, T],
+    *,
+    strict: bool,
+    debug: bool | None = None,
+) -> T:
+    """`run` on a loop of that making."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("run() cannot be called from a running event loop")
     with asyncio.Runner(debug=debug, loop_factory=new_loop) as runner:
         if not strict:
             return runner.run(main)
