@@ -11,6 +11,7 @@ from mcp_server_langgraph.resilience import (
     Bulkhead,
     Call,
     CircuitBreaker,
+    Hedge,
     Pipeline,
     Policy,
     Retry,
@@ -130,6 +131,7 @@ PARTS: Final = (
         Job.RETRIES,
         Job.CUTS,
     ),
+    _stack("pipeline, hedge that does not begin", lambda _: (Hedge(),)),
     _stack("pipeline, total timeout", lambda it: (Timeout(it.seconds),), Job.CUTS),
 )
 FOUR: Final = _stack("**pipeline, four policies**", four, *ALL_FOUR)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from mcp_server_langgraph.resilience import (
+    AdaptiveLimit,
     Budget,
     Bulkhead,
     CircuitBreaker,
@@ -130,9 +131,11 @@ async def test_one_budget_serves_retries_and_hedges_and_counts_each_call_once() 
     assert len(refused) == 5
 
 
-async def test_none_begins_while_a_bulkhead_of_the_pipeline_is_full() -> None:
-    policy, bulkhead = hedge(), Bulkhead(2)
-    pipeline = Pipeline("svc", bulkhead, policy)
+@pytest.mark.parametrize("kind", ["bulkhead", "adaptive limit"])
+async def test_none_begins_while_a_limiter_of_the_pipeline_is_full(kind: str) -> None:
+    limiter = Bulkhead(2) if kind == "bulkhead" else AdaptiveLimit(initial=2, max_limit=2)
+    policy = hedge()
+    pipeline = Pipeline("svc", limiter, policy)
     calls = [asyncio.ensure_future(pipeline.call(Attempts(Attempt(3), Attempt(0.5)))) for _ in range(2)]
     await asyncio.sleep(0.5)
     assert policy.snapshot().off == "saturated"
