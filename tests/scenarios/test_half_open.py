@@ -117,7 +117,7 @@ class Service:
 
     def __init__(self, form: str, **options: int) -> None:
         self.dependency = Dependency()
-        settings: dict[str, Any] = {"fail_max": 1, "timeout": OPEN_FOR, **options}
+        settings: dict[str, Any] = {"fail_max": 1, "timeout": OPEN_FOR, "backoff": 1, **options}
         if form in ("decorator", "ADR's stack"):
             self.guarded = FORMS[form](settings)(self.dependency)
             self.breaker = registry.breakers()["svc"]

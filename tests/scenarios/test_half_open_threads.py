@@ -32,7 +32,7 @@ class Counted:
     def __init__(self, threads: int, calls_each: int) -> None:
         self.breaker = CircuitBreaker("svc", fail_max=1, timeout=1000)
         self.pipeline = Pipeline("svc", Bulkhead(500), Retry(1), self.breaker)
-        self.breaker.machine.open(-math.inf)
+        self.breaker.machine.open(-math.inf, "fail_max")
         self.total = threads * calls_each
         self.barrier = threading.Barrier(threads)
         self.lock = threading.Lock()

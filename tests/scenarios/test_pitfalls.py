@@ -183,7 +183,7 @@ async def test_row_10_settings_change_at_run_time_and_an_operator_overrules_code
 
 
 async def test_row_11_the_state_gauge_is_not_left_behind_after_recovery() -> None:
-    pipeline, breaker = standard(fail_max=1, timeout=1)
+    pipeline, breaker = standard(fail_max=1, timeout=1, backoff=1)
     with pytest.raises(ConnectionError):
         await pipeline.call(Upstream(ConnectionError()))
     await asyncio.sleep(2)

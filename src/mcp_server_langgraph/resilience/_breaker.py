@@ -1,10 +1,10 @@
-"""The circuit breaker's state machine: pure, synchronous, ``now`` is an argument.
+"""The circuit breaker's state machine: pure, synchronous, ``now`` is an argument, and so is chance.
 
-                    fail_max failures in a row
+                    too many failures, or slow calls
           ┌────────┐ ────────────────────────────▶ ┌──────┐ ◀───────────────┐
           │ CLOSED │                               │ OPEN │                 │ a probe failed
           └────────┘ ◀──┐                          └──────┘                 │
-                        │ success_threshold           │ open_for elapsed,   │
+                        │ success_threshold           │ the break is over,  │
                         │ probes succeeded            │ and a call came     │
                         │                             ▼                     │
                         │                        ┌───────────┐              │
@@ -12,7 +12,7 @@
                                                  └───────────┘
 
 An admission is an object, and its identity is its generation: every transition makes a new one for the closed state,
-and every probe gets its own. A result whose admission is neither the current one nor a live probe is stale and
+and every probe gets its own. A result whose admission is neither of the current period nor a live probe is stale and
 changes nothing (Polly, failsafe-go and resilience4j judge it by the state that holds now).
 
 Two attributes spare callers a question each: ``door`` is the admission of whoever comes now, where nothing has to be
@@ -20,85 +20,56 @@ asked, and ``quiet`` says that a success under it changes nothing here. Both are
 they depend on has changed; readers take no lock.
 
 A probe's place has a lease: one that hangs, or whose caller vanished, gives its place up after ``lease`` seconds.
-A cancelled probe gives it back at once.
+A cancelled probe gives it back at once. A probe that succeeds slowly, where slow calls are measured, has failed.
+
+What opens it and for how long stands in `_breaker_rules`, what is measured in `_breaker_evidence`, the slow start after
+closing in `_breaker_ramp`.
 """
 
 from __future__ import annotations
 
-import enum
-from typing import Final
+import math
+from collections.abc import Callable
 
-TRANSITIONS: Final = (
-    ("closed", "open", "fail_max failures in a row"),
-    ("open", "half_open", "open_for seconds have passed and a call comes"),
-    ("half_open", "closed", "success_threshold probes succeeded"),
-    ("half_open", "open", "a probe failed"),
-)
+from ._breaker_evidence import Evidence
+from ._breaker_ramp import Ramp
+from ._breaker_rules import BreakerRules
+from ._breaker_state import Admission, State
 
-
-class State(enum.Enum):
-    """Where the automatic machine stands."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half_open"
+__all__ = ["BreakerMachine"]
 
 
-class Mode(enum.Enum):
-    """Who decides: the machine, or an operator."""
-
-    AUTOMATIC = "automatic"
-    FORCED_OPEN = "forced_open"
-    FORCED_CLOSED = "forced_closed"
-    DISABLED = "disabled"
-    METRICS_ONLY = "metrics_only"
-
-
-class Admission:
-    """The right to make one call (a probe), or any call of one closed period."""
-
-    __slots__ = ("until",)
-
-    def __init__(self, until: float = 0.0) -> None:
-        self.until = until
+def _no_chance() -> float:
+    return 1.0
 
 
 class BreakerMachine:
-    """Consecutive failures open it, probes close it. Settings may change at any time."""
+    """Failures and slow calls open it, probes close it. ``chance`` gives numbers in [0, 1) for the length of breaks."""
 
     __slots__ = (
-        *(
-            "automatic",
-            "closed",
-            "door",
-            "fail_max",
-            "failures",
-            "half_open_max",
-            "heard",
-            "lease",
-            "open_for",
-        ),
-        *("opened_at", "probes", "quiet", "state", "success_threshold", "successes"),
+        *("automatic", "because", "chance", "closed", "closed_at", "door", "evidence", "failures", "heard"),
+        *("not_before", "open_until", "opened_at", "probes", "quiet", "ramp", "reopenings", "rules"),
+        *("spread", "state", "successes"),
     )
 
     def __init__(
-        self,
-        fail_max: int = 5,
-        open_for: float = 60.0,
-        *,
-        half_open_max: int = 1,
-        success_threshold: int = 1,
-        lease: float = 60.0,
+        self, rules: BreakerRules | None = None, *, chance: Callable[[], float] = _no_chance
     ) -> None:
-        self.fail_max = fail_max
-        self.open_for = open_for
-        self.half_open_max = half_open_max
-        self.success_threshold = success_threshold
-        self.lease = lease
+        self.rules = rules or BreakerRules()
+        self.chance = chance
         self.state = State.CLOSED
         self.closed: Admission | None = Admission()
+        self.closed_at = -math.inf
         self.failures = 0
+        self.evidence = Evidence(self.rules) if self.rules.measured else None
+        self.ramp: Ramp | None = None
+        # Of the break that is, or was last: why, how many in a row came before, and what chance said of its length.
+        self.because: str | None = None
         self.opened_at = 0.0
+        self.open_until = 0.0
+        self.reopenings = 0
+        self.spread = 0.0
+        self.not_before = -math.inf  # the dependency asked to be left alone until then
         self.probes: set[Admission] = set()
         self.successes = 0
         # Whether the machine decides who comes in (not an operator), and whether anybody is told of every success.
@@ -109,44 +80,80 @@ class BreakerMachine:
         self.settle()
 
     def settle(self) -> None:
-        """Work ``door`` and ``quiet`` out anew. Without a door it is never quiet."""
-        self.door = self.closed if self.automatic else None
-        self.quiet = self.door is not None and not self.failures and not self.heard
+        """Work ``door``, ``quiet`` and the end of the break out anew. Without a door it is never quiet."""
+        asks = self.ramp is not None or (self.evidence is not None and self.rules.timed)
+        self.door = self.closed if self.automatic and not asks else None
+        self.quiet = self.door is not None and not self.failures and self.evidence is None and not self.heard
+        length = self.rules.break_for(self.reopenings, self.spread)
+        self.open_until = max(self.opened_at + length, self.not_before)
+
+    def change(self, rules: BreakerRules) -> None:
+        """Take over changed rules. The state stays, a break that is on gets its new length, and so does what was
+        measured where the window's size is the same.
+        """
+        self.rules = rules
+        if not rules.measured:
+            self.evidence = None
+        elif self.evidence is None:
+            self.evidence = Evidence(rules)
+        else:
+            self.evidence.change(rules)
+        if self.ramp is not None:
+            self.ramp = self.ramp.changed(rules.ramp)
+        self.settle()
 
     def admit(self, now: float) -> Admission | None:
-        """Let a call in, or refuse it with None. In the closed state every call shares one admission."""
+        """Let a call in, or refuse it with None. In the closed state calls share one admission, unless their time
+        matters.
+        """
         if self.state is State.CLOSED:
-            return self.closed
+            return self._admit_closed(now)
         if self.state is State.OPEN:
-            if now < self.opened_at + self.open_for:
+            if now < self.open_until:
                 return None
             self._half_open()
         return self._admit_probe(now)
 
-    def succeeded(self, admission: Admission) -> None:
+    def first_item_came(self, admission: Admission, now: float) -> None:
+        """The first item of a stream came. If it came in time the call is not slow, however long the rest takes."""
+        if now - admission.since < self.rules.slow_after:
+            admission.since = math.nan
+            if self.evidence is not None:
+                self.evidence.left(admission)
+
+    def succeeded(self, admission: Admission, now: float) -> None:
         """A call that was let in with ``admission`` succeeded."""
-        if admission is self.closed:
-            self.failures = 0
-            self.settle()
+        if self._is_current(admission):
+            if self.failures:
+                self.failures = 0
+                self.settle()
+            self._weigh(admission, now, failed=False)
         elif admission in self.probes:
             self.probes.discard(admission)
-            self.successes += 1
-            if self.successes >= self.success_threshold:
-                self.close()
+            self._probe_succeeded(admission, now)
 
-    def failed(self, admission: Admission, now: float) -> None:
-        """It failed."""
-        if admission is self.closed:
-            self.failures += 1
-            if self.failures >= self.fail_max:
-                self.open(now)
-            self.settle()
-        elif admission in self.probes:
-            self.open(now)
+    def failed(self, admission: Admission, now: float, retry_after: float | None = None) -> None:
+        """It failed; perhaps the dependency said for how long it wants to be left alone."""
+        probe = admission in self.probes
+        if not probe and not self._is_current(admission):
+            return
+        if retry_after is not None:
+            self.not_before = max(self.not_before, now + self.rules.believed(retry_after))
+        if probe:
+            self.open(now, "probe_failed")
+            return
+        self.failures += 1
+        self.settle()
+        if 0 < self.rules.fail_max <= self.failures:
+            self.open(now, "fail_max")
+        else:
+            self._weigh(admission, now, failed=True)
 
     def abandoned(self, admission: Admission) -> None:
         """It ended without saying anything about the dependency: the place is free again."""
         self.probes.discard(admission)
+        if self.evidence is not None:
+            self.evidence.left(admission)
 
     def forget_admissions(self) -> None:
         """Let no result of a call that is under way have a say; the state stays, and probes' places are free."""
@@ -154,26 +161,46 @@ class BreakerMachine:
         if self.state is State.CLOSED:
             self.close()
 
-    def retry_after(self, now: float) -> float | None:
-        """Seconds until a call may be let in again; None where only the end of a probe will tell."""
-        if self.state is State.OPEN:
-            return max(0.0, self.opened_at + self.open_for - now)
-        return None
+    def refuses_for(self, now: float) -> float:
+        """Seconds for which every call will be refused."""
+        return max(0.0, self.open_until - now) if self.state is State.OPEN else 0.0
 
-    def open(self, now: float) -> None:
-        """Stop letting calls in."""
+    def retry_after(self, now: float) -> float | None:
+        """Seconds after which the call refused last may come again; None where only the end of a probe will tell."""
+        if self.state is State.CLOSED and self.ramp is not None:
+            return self.ramp.retry_after(now)
+        return None if self.state is State.HALF_OPEN else self.refuses_for(now)
+
+    def open(self, now: float, because: str) -> None:
+        """Stop letting calls in. One that soon follows a closing, or a probe, is a break in a row."""
+        rules = self.rules
+        in_a_row = self.state is State.HALF_OPEN or now - self.closed_at < max(rules.timeout, rules.ramp)
+        self.reopenings = self.reopenings + 1 if in_a_row else 0
+        self.spread = self.chance() if in_a_row else 0.0
         self.state = State.OPEN
+        self.because = because
         self.opened_at = now
         self.closed = None
+        self.ramp = None
         self.probes.clear()
+        if self.evidence is not None:
+            self.evidence.forget_running()
         self.settle()
 
     def close(self) -> None:
-        """Let every call in, and count from zero."""
+        """Let every call in, and count from zero, breaks in a row too."""
+        self.closed_at = -math.inf
+        self.reopenings = 0
+        self._close()
+
+    def _close(self) -> None:
         self.state = State.CLOSED
         self.closed = Admission()
         self.failures = 0
+        self.not_before = -math.inf
+        self.ramp = None
         self.probes.clear()
+        self.evidence = Evidence(self.rules) if self.rules.measured else None
         self.settle()
 
     def _half_open(self) -> None:
@@ -181,11 +208,52 @@ class BreakerMachine:
         self.successes = 0
         self.probes.clear()
 
-    def _admit_probe(self, now: float) -> Admission | None:
-        if len(self.probes) >= self.half_open_max:
-            self.probes = {probe for probe in self.probes if probe.until > now}
-        if len(self.probes) >= self.half_open_max:
+    def _admit_closed(self, now: float) -> Admission | None:
+        if self.ramp is not None and self.ramp.is_over(now):
+            self.ramp = None
+            self.settle()
+        evidence = self.evidence
+        because = evidence.too_slow(now) if evidence is not None else None
+        if because is not None:
+            self.open(now, because)
             return None
-        probe = Admission(now + self.lease)
+        if self.ramp is not None and not self.ramp.admits(now):
+            return None
+        if evidence is None or not self.rules.timed:
+            return self.closed
+        admission = Admission(period=self.closed, since=now)
+        evidence.began(admission)
+        return admission
+
+    def _admit_probe(self, now: float) -> Admission | None:
+        if len(self.probes) >= self.rules.half_open_max:
+            self.probes = {probe for probe in self.probes if probe.until > now}
+        if len(self.probes) >= self.rules.half_open_max:
+            return None
+        probe = Admission(since=now, until=now + self.rules.lease)
         self.probes.add(probe)
         return probe
+
+    def _probe_succeeded(self, probe: Admission, now: float) -> None:
+        if self.rules.timed and now - probe.since >= self.rules.slow_after:
+            self.open(now, "probe_slow")
+            return
+        self.successes += 1
+        if self.successes >= self.rules.success_threshold:
+            self.closed_at = now
+            self._close()
+            self.ramp = Ramp(now, self.rules.ramp) if self.rules.ramp else None
+            self.settle()
+
+    def _is_current(self, admission: Admission) -> bool:
+        closed = self.closed
+        return closed is not None and (admission is closed or admission.period is closed)
+
+    def _weigh(self, admission: Admission, now: float, *, failed: bool) -> None:
+        evidence = self.evidence
+        if evidence is None:
+            return
+        evidence.ended(admission, now, failed=failed)
+        because = evidence.verdict(now)
+        if because is not None:
+            self.open(now, because)

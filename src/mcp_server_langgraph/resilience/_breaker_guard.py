@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._breaker import Admission, Mode, State
+from ._breaker_state import Admission, Mode, State
 from ._inline import Inline, Lines
 from .errors import CircuitOpen
-from .outcome import Outcome
+from .outcome import NEUTRAL, Outcome, Verdict
 from .policy import (
     BadResult,
     Call,
@@ -78,7 +78,7 @@ class BreakerGuard(Guard):
         """Seconds for which calls are refused without asking the machine; 0 or less where it has to be asked."""
         machine = self.machine
         if machine.automatic and machine.state is _OPEN:
-            return machine.opened_at + machine.open_for - now
+            return machine.open_until - now
         return 0.0
 
     def refusal(self, retry_after: float | None) -> CircuitOpen:
@@ -109,15 +109,15 @@ class BreakerGuard(Guard):
         if token is machine.door and machine.quiet:
             self.counts.successes += 1
         elif self.breaker.mode is not Mode.DISABLED:
-            self._succeeded_slowly(token)
+            self._succeeded_slowly(token, now)
 
-    def _succeeded_slowly(self, token: Admission | None) -> None:
+    def _succeeded_slowly(self, token: Admission | None, now: float) -> None:
         breaker = self.breaker
         with breaker.lock:
             before = breaker.state
             self.counts.successes += 1
             if token is not None:
-                self.machine.succeeded(token)
+                self.machine.succeeded(token, now)
             after = breaker.count_change(before)
         breaker.tell_change(before, after)
         breaker.listeners.success()
@@ -126,13 +126,14 @@ class BreakerGuard(Guard):
         breaker = self.breaker
         if breaker.mode is Mode.DISABLED:
             return
-        failure = self._is_failure(exc)
+        verdict = self._verdict(exc)
+        failure = verdict.outcome is Outcome.FAILURE
         with breaker.lock:
             before = breaker.state
             if failure:
                 self.counts.failure(exc)
                 if token is not None:
-                    self.machine.failed(token, now)
+                    self.machine.failed(token, now, verdict.retry_after)
             else:
                 self.counts.neutral += 1
                 if token is not None:
@@ -142,17 +143,23 @@ class BreakerGuard(Guard):
             breaker.listeners.failure(exc)
         breaker.tell_change(before, after)
 
+    def first_item_came(self, token: Admission | None, now: float) -> None:
+        """The first item of a stream came: what follows is the consumer's time too, and makes no call slow."""
+        if token is not None and token is not self.machine.closed:
+            with self.breaker.lock:
+                self.machine.first_item_came(token, now)
+
     def refuses_for(self, now: float) -> float:
         """Seconds for which every call will be refused."""
         if self.breaker.mode is Mode.FORCED_OPEN:
             return math.inf
-        return (self.machine.retry_after(now) or 0.0) if self.breaker.mode is _AUTOMATIC else 0.0
+        return self.machine.refuses_for(now) if self.breaker.mode is _AUTOMATIC else 0.0
 
-    def _is_failure(self, exc: BaseException) -> bool:
+    def _verdict(self, exc: BaseException) -> Verdict:
         expected = self.breaker.expected
         if isinstance(exc, Exception) and not isinstance(exc, (*expected, BadResult)):
-            return False
-        return self.site.verdict(exc).outcome is Outcome.FAILURE
+            return NEUTRAL
+        return self.site.verdict(exc)
 
 
 class Announced(Policy):
@@ -186,6 +193,7 @@ class Announced(Policy):
         source = proceed(call)
         try:
             item = await anext(source)
+            self.guard.first_item_came(token, clock())
             while True:
                 item = await source.asend((yield item))
         except StopAsyncIteration:

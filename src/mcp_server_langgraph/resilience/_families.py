@@ -30,6 +30,12 @@ FAMILIES: Final[dict[str, Family]] = {
     "circuit_breaker_transitions_total": Family(
         "counter", ("service", "state"), "Times the breaker entered a state."
     ),
+    "circuit_breaker_failure_rate": Family(
+        "gauge", ("service",), "Share of the window's calls that failed; only where a failure_rate is set."
+    ),
+    "circuit_breaker_slow_rate": Family(
+        "gauge", ("service",), "Share of the window's calls that were slow; only where a slow_rate is set."
+    ),
     "retry_attempts_total": Family(
         "counter", ("service", "attempt_number"), "Attempts, the first one and those refused inside too."
     ),

@@ -128,6 +128,7 @@ class KeyedAt(Policy):
             try:
                 source = Source(bound.stream(call, proceed) if isinstance(bound, Policy) else proceed(call))
                 item = await source.next()
+                guard.first_item_came(token, clock())
                 while item is not END:
                     try:
                         sent = yield item

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._breaker import State
+from ._breaker_state import State
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker
@@ -67,17 +67,17 @@ class BreakerView:
     @property
     def success_threshold(self) -> int:
         """Good probes that close it."""
-        return self._breaker.machine.success_threshold
+        return self._breaker.machine.rules.success_threshold
 
     @property
     def fail_max(self) -> int:
         """Failures in a row that open it."""
-        return self._breaker.machine.fail_max
+        return self._breaker.machine.rules.fail_max
 
     @property
     def reset_timeout(self) -> float:
         """Seconds that it stays open."""
-        return self._breaker.machine.open_for
+        return self._breaker.machine.rules.timeout
 
 
 class Listeners:

@@ -66,14 +66,17 @@ _named_lock = threading.Lock()
 
 
 def shared(name: str, wanted: CircuitBreaker, place: str) -> CircuitBreaker:
-    """The one breaker of that name. Raises `ConfigurationError` where it was asked for with other settings."""
+    """The one breaker of that name. Raises `ConfigurationError` where it was asked for with other settings.
+
+    A mention without settings joins. Settings after such a mention do not: pipelines may be at work without them.
+    """
     with _named_lock:
         known = _named.get(name)
         if known is None:
             _named[name] = (wanted, place)
             return wanted
     breaker, first = known
-    if not breaker.same_settings(wanted):
+    if not wanted.is_bare and not breaker.same_settings(wanted):
         raise ConfigurationError(
             f"breaker {name!r} is asked for with other settings: {breaker!r} at {first}, {wanted!r} at {place}; "
             "one name is one breaker"

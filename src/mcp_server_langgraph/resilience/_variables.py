@@ -74,6 +74,13 @@ def _part(text: str) -> float:
     return value
 
 
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError(text)
+    return value
+
+
 def _switch(text: str) -> bool:
     known = {
         "1": True,
@@ -116,6 +123,8 @@ _WHOLE = "a whole number of at least 1"
 _COUNT = "a whole number of at least 0"
 _SECONDS = "a number of seconds above 0"
 _SHARE = "a number between 0 and 1"
+_SECONDS_OR_NONE = "a number of seconds of at least 0"
+_RATE = "a number above 0 and at most 1"
 _SWITCH = "true or false (also 1/0, yes/no, on/off)"
 _PATHS = "dotted paths of {}, separated by commas"
 
@@ -123,8 +132,49 @@ DEFAULTS: Final[dict[str, Variable]] = {
     variable.name: variable
     for variable in (
         Variable("FF_ENABLE_RESILIENCE_PATTERNS", True, _switch, _SWITCH, "Off: bare calls, no fallback."),
-        Variable("CIRCUIT_BREAKER_FAIL_MAX", 5, _whole, _WHOLE, "Failures in a row that open the breaker."),
+        Variable(
+            *("CIRCUIT_BREAKER_FAIL_MAX", 5, _count, _COUNT),
+            "Failures in a row that open the breaker; 0: they do not (then a rate must).",
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_FAILURE_RATE", None, _rate, _RATE),
+            "Share of failed calls in the window that opens it; unset: it does not.",
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_SLOW_RATE", None, _rate, _RATE),
+            "Share of slow calls in the window that opens it; unset: it does not.",
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_SLOW_AFTER", None, _positive, _SECONDS),
+            "When a call is slow; needed where the slow rate is set.",
+        ),
+        Variable("CIRCUIT_BREAKER_WINDOW", 100, _whole, _WHOLE, "Calls that rates are measured over."),
+        Variable(
+            *("CIRCUIT_BREAKER_WINDOW_SECONDS", None, _positive, _SECONDS),
+            "Measures rates over a time instead; unset: over a number of calls.",
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_MINIMUM_CALLS", 20, _whole, _WHOLE),
+            "Calls in the window from which on a rate says something.",
+        ),
         Variable("CIRCUIT_BREAKER_TIMEOUT_DURATION", 60.0, _positive, _SECONDS, "How long it stays open."),
+        Variable(
+            *("CIRCUIT_BREAKER_BACKOFF", 2.0, _at_least_one, "a number of at least 1"),
+            "How much longer each further break in a row is; 1: they do not grow.",
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_TIMEOUT_MAX", 60.0, _positive, _SECONDS),
+            "How long a break grows at most (the first one may be longer).",
+        ),
+        Variable("CIRCUIT_BREAKER_HALF_OPEN_MAX", 1, _whole, _WHOLE, "Probes at a time after a break."),
+        Variable(
+            *("CIRCUIT_BREAKER_SUCCESS_THRESHOLD", 1, _whole, _WHOLE),
+            "Good probes that close the breaker.",
+        ),
+        Variable(
+            *("CIRCUIT_BREAKER_RAMP", 0.0, _nonnegative, _SECONDS_OR_NONE),
+            "For how long only a growing share is let in after closing; 0: all at once.",
+        ),
         Variable(
             *("CIRCUIT_BREAKER_EXPECTED_EXCEPTION", (Exception,), _exceptions),
             *(_PATHS.format("exceptions"), "Only these can count as failures."),

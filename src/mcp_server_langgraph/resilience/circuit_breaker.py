@@ -1,8 +1,9 @@
 """Circuit breaker: stop calling a dependency that keeps failing, and find out cheaply when it is back.
 
 It protects the dependency from calls that would fail anyway, and the caller from waiting for them. After ``fail_max``
-failures in a row it is open for ``timeout`` seconds; then exactly ``half_open_max`` probes are let through at a time
-while all other calls still fail at once; ``success_threshold`` good probes close it, a bad one opens it again.
+failures in a row, or where the share of failures or of slow calls is too high, it is open for ``timeout`` seconds, and
+longer each time in a row; then exactly ``half_open_max`` probes are let through at a time while all other calls still
+fail at once; ``success_threshold`` good probes close it, a bad one opens it again.
 
 Source: M. Nygard, "Release It!", 2nd ed., ch. 5; https://martinfowler.com/bliki/CircuitBreaker.html. The machine is in
 `_breaker`. Neutral outcomes (cancellation, 4xx, bugs, our own rejections) give places back and count for nothing.
@@ -13,48 +14,47 @@ Errors: `CircuitOpen`. Events: ``state_change``, ``rejected``. Metrics: ``circui
 from __future__ import annotations
 
 import math
+import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
-from . import _listeners, _stack, config, events
-from ._breaker import BreakerMachine, Mode, State
+from . import _breaker_settings, _listeners, _stack, config, events
+from ._breaker import BreakerMachine
 from ._breaker_guard import Announced, BreakerGuard
+from ._breaker_meter import BreakerMeter, BreakerSnapshot, snapshot_of
+from ._breaker_settings import Asked
+from ._breaker_state import Mode, State
 from .errors import ConfigurationError
-from .metrics import Sample
 from .policy import Guard, Policy, Site
 
 __all__ = ["BreakerSnapshot", "CircuitBreaker", "Mode", "circuit_breaker"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
-@dataclass(frozen=True, slots=True)
-class BreakerSnapshot:
-    """A breaker at one moment. ``state``: what callers meet; ``automatic``: where the machine stands."""
-
-    name: str
-    state: str
-    automatic: str
-    consecutive_failures: int
-    probes: int
-    opened_at: float | None
-    successes: int
-    failures: dict[str, int]
-    neutral: int
-    rejected: int
-    would_reject: int
+Exceptions = type[BaseException] | tuple[type[BaseException], ...]
 
 
 class CircuitBreaker(Policy):
     """One breaker for one dependency; it may stand in many pipelines.
 
-    ``name``: the metrics' ``service`` label (default: the first pipeline's name). ``fail_max``: failures in a row that
-    open it (>= 1; default 5). ``timeout``: seconds it stays open (> 0; default 60). ``half_open_max``: probes at a time
-    (>= 1). ``success_threshold``: good probes that close it (>= 1). ``lease``: seconds after which a silent probe loses
-    its place (default: the open time, 1 at the least). ``expected_exception``: only these can be failures.
-    ``listeners``: objects with pybreaker's ``before_call``, ``success``, ``failure``, ``state_change``.
+    ``name``: the metrics' ``service`` label (default: the first pipeline's name).
+
+    What opens it, any of: ``fail_max`` failures in a row (>= 1; default 5; 0: not these). ``failure_rate``, the share
+    of calls that fail, ``slow_rate``, the share that take ``slow_after`` seconds or more, also while they still run
+    (above 0, up to 1; default: not measured), over the last ``window`` calls (>= 1; default 100) or those of the last
+    ``window_seconds``, where there were ``minimum_calls`` of them (>= 1; default 20).
+
+    For how long: ``timeout`` seconds (> 0; default 60), each further break in a row ``backoff`` times as long (>= 1;
+    default 2; 1: always the same) up to ``timeout_max`` (default 60), shorter by chance by up to a share of ``jitter``
+    (0 to 1; default 0.5) but never below ``timeout``. A Retry-After that came with a failure is a minimum, up to 300 s.
+
+    How it closes: ``half_open_max`` probes at a time (>= 1; default 1), ``success_threshold`` good ones (>= 1; default
+    1), each with a ``lease`` in seconds after which it loses its place (default: the timeout, 1 at the least); then for
+    ``ramp`` seconds only a growing share of the calls is let in (>= 0; default 0: all at once).
+
+    ``expected_exception``: only these can be failures. ``listeners``: objects with pybreaker's ``before_call``,
+    ``success``, ``failure``, ``state_change``. ``chance`` gives numbers in [0, 1).
 
     None means: from the settings. Raises `ConfigurationError` for values out of range.
     """
@@ -67,63 +67,93 @@ class CircuitBreaker(Policy):
         fail_max: int | None = None,
         timeout: float | None = None,
         *,
-        half_open_max: int = 1,
-        success_threshold: int = 1,
+        failure_rate: float | None = None,
+        slow_rate: float | None = None,
+        slow_after: float | None = None,
+        window: int | None = None,
+        window_seconds: float | None = None,
+        minimum_calls: int | None = None,
+        backoff: float | None = None,
+        timeout_max: float | None = None,
+        jitter: float | None = None,
+        half_open_max: int | None = None,
+        success_threshold: int | None = None,
         lease: float | None = None,
-        expected_exception: type[BaseException] | tuple[type[BaseException], ...] | None = None,
+        ramp: float | None = None,
+        expected_exception: Exceptions | None = None,
         listeners: tuple[Any, ...] | list[Any] = (),
+        chance: Callable[[], float] = random.random,
     ) -> None:
-        _check_counts(
-            name, fail_max=fail_max, half_open_max=half_open_max, success_threshold=success_threshold
+        self.asked = Asked(
+            fail_max=fail_max,
+            timeout=timeout,
+            failure_rate=failure_rate,
+            slow_rate=slow_rate,
+            slow_after=slow_after,
+            window=window,
+            window_seconds=window_seconds,
+            minimum_calls=minimum_calls,
+            half_open_max=half_open_max,
+            success_threshold=success_threshold,
+            lease=lease,
+            backoff=backoff,
+            timeout_max=timeout_max,
+            jitter=jitter,
+            ramp=ramp,
         )
-        _check_seconds(name, timeout=timeout, lease=lease)
+        self.asked.check(name)
         self.name = name
-        self._explicit = (fail_max, timeout, lease)
-        self._explicit_expected = expected_exception
-        self.machine = BreakerMachine(half_open_max=half_open_max, success_threshold=success_threshold)
-        self.mode = Mode.AUTOMATIC
+        self.expected_asked = expected_exception
         self.expected: tuple[type[BaseException], ...] = (Exception,)
+        self.machine = BreakerMachine(chance=chance)
+        self.mode = Mode.AUTOMATIC
         self.listeners = _listeners.Listeners(self, tuple(listeners))
-        self.counts = _BreakerMeter(self)
+        self.counts = BreakerMeter(self)
         self.lock = threading.RLock()
-        self.apply(config.current(), name or "")
+        self._has_guards = False
+        self._take(config.current(), name or "")
 
     # Settings
 
     def apply(self, settings: config.Settings, service: str) -> None:
-        """Take over changed settings; the state stays."""
-        fail_max, timeout, lease = self._explicit
-        expected = self._explicit_expected
-        with self.lock:
-            self.machine.fail_max = settings.choose(service, "CIRCUIT_BREAKER_FAIL_MAX", fail_max)
-            self.machine.open_for = settings.choose(service, "CIRCUIT_BREAKER_TIMEOUT_DURATION", timeout)
-            self.machine.lease = lease or max(1.0, self.machine.open_for)
-        chosen = settings.choose(service, "CIRCUIT_BREAKER_EXPECTED_EXCEPTION", expected)
+        """Take over changed settings; state, window (where its size stays) and calls in flight stay. Settings that
+        contradict what was fixed in code are not taken, with a warning.
+        """
+        try:
+            self._take(settings, service)
+        except ConfigurationError as exc:
+            events.emit("warning", self.label, problem="settings refused", details=str(exc))
+
+    def _take(self, settings: config.Settings, service: str) -> None:
+        rules = _breaker_settings.rules_for(self.asked, settings, service, self.name)
+        chosen = settings.choose(service, "CIRCUIT_BREAKER_EXPECTED_EXCEPTION", self.expected_asked)
         self.expected = chosen if isinstance(chosen, tuple) else (chosen,)
         self.listeners.configured(settings.choose(service, "CIRCUIT_BREAKER_LISTENERS"))
+        if self.listeners.want_calls and self._has_guards:
+            events.emit("warning", self.label, problem="pipelines built before do not tell before_call")
         with self.lock:
             self.machine.heard = self.listeners.active
-            self.machine.settle()
+            self.machine.change(rules)
 
     def settings(self) -> Mapping[str, Any]:
-        """The settings in force."""
-        machine = self.machine
-        named = {} if self.name is None else {"name": self.name}
-        return {
-            **named,
-            "fail_max": machine.fail_max,
-            "timeout": machine.open_for,
-            "half_open_max": machine.half_open_max,
-            "success_threshold": machine.success_threshold,
-        }
+        """The settings in force; what is off is left out."""
+        return _breaker_settings.shown(self.name, self.machine.rules)
 
     def same_settings(self, other: CircuitBreaker) -> bool:
         """Whether two breakers were asked for with the same explicit settings."""
-        return self._asked() == other._asked()
+        return self._wanted() == other._wanted()
 
-    def _asked(self) -> tuple[object, ...]:
-        probes = (self.machine.half_open_max, self.machine.success_threshold)
-        return (*self._explicit, *probes, self._explicit_expected, self.listeners.given)
+    @property
+    def is_bare(self) -> bool:
+        """Whether it was asked for without any explicit settings."""
+        return self._wanted() == (Asked(), None, ())
+
+    def _wanted(self) -> tuple[object, ...]:
+        return self.asked, self.expected_asked, self.listeners.given
+
+    def doubts(self, attempt_timeout: float | None) -> Iterator[str]:
+        """What is probably not meant where an attempt may take so many seconds, a sentence each."""
+        return _breaker_settings.doubts(self.machine.rules, attempt_timeout)
 
     # State, and the operator's hand on it
 
@@ -169,25 +199,12 @@ class CircuitBreaker(Policy):
             return math.inf
         if self.machine.state is State.CLOSED:
             return -math.inf
-        return now + (self.machine.retry_after(now) or 0.0)
+        return now + self.machine.refuses_for(now)
 
     def snapshot(self) -> BreakerSnapshot:
         """The breaker now."""
         with self.lock:
-            machine, counts = self.machine, self.counts
-            return BreakerSnapshot(
-                name=self.label,
-                state=self.state,
-                automatic=machine.state.value,
-                consecutive_failures=machine.failures,
-                probes=len(machine.probes),
-                opened_at=None if machine.state is State.CLOSED else machine.opened_at,
-                successes=counts.successes,
-                failures=dict(counts.failures),
-                neutral=counts.neutral,
-                rejected=counts.rejected,
-                would_reject=counts.would_reject,
-            )
+            return snapshot_of(self)
 
     @property
     def label(self) -> str:
@@ -204,7 +221,8 @@ class CircuitBreaker(Policy):
     def tell_change(self, before: str, after: str) -> None:
         """Tell listeners and log of a transition, outside the lock."""
         if after != before:
-            events.emit("state_change", self.label, before=before, after=after)
+            because = {"because": self.machine.because} if after == "open" else {}
+            events.emit("state_change", self.label, before=before, after=after, **because)
             self.listeners.state_change(before, after)
 
     # In a pipeline
@@ -213,56 +231,14 @@ class CircuitBreaker(Policy):
         """The guard of one pipeline. Listeners that want ``before_call`` need the call itself: the general form."""
         if self.name is None:
             self.name = site.name
-            self.apply(config.current(), self.name)
+            self._take(config.current(), self.name)
         guard = BreakerGuard(self, site)
         if site.inside_retry:
             site.gates.append(guard.refuses_for)
-        return Announced(self, guard) if self.listeners.want_calls else guard
-
-
-class _BreakerMeter:
-    """What one breaker counted."""
-
-    def __init__(self, breaker: CircuitBreaker) -> None:
-        self.breaker = breaker
-        self.successes = 0
-        self.neutral = 0
-        self.rejected = 0
-        self.would_reject = 0
-        self.failures: dict[str, int] = {}
-        self.transitions: dict[str, int] = {}
-
-    def failure(self, exc: BaseException) -> None:
-        kind = type(exc).__name__
-        self.failures[kind] = self.failures.get(kind, 0) + 1
-
-    def samples(self) -> Iterator[Sample]:
-        name = self.breaker.label
-        state = self.breaker.state
-        modes = [mode.value for mode in Mode if mode is not Mode.AUTOMATIC]
-        for known in [*(each.value for each in State), *modes]:
-            yield Sample("circuit_breaker_state", (name, known), float(known == state))
-        for kind, count in list(self.failures.items()):
-            yield Sample("circuit_breaker_failures_total", (name, kind), count)
-        for after, count in list(self.transitions.items()):
-            yield Sample("circuit_breaker_transitions_total", (name, after), count)
-        yield Sample("circuit_breaker_success_total", (name,), self.successes)
-        yield Sample("circuit_breaker_neutral_total", (name,), self.neutral)
-        yield Sample("circuit_breaker_rejected_total", (name,), self.rejected)
-
-
-def _check_counts(name: str | None, **counts: float | None) -> None:
-    for label, value in counts.items():
-        if value is not None and not (isinstance(value, int) and value >= 1):
-            raise ConfigurationError(
-                f"CircuitBreaker {name!r}: {label}={value!r} must be a whole number of at least 1"
-            )
-
-
-def _check_seconds(name: str | None, **seconds: float | None) -> None:
-    for label, value in seconds.items():
-        if value is not None and not value > 0:
-            raise ConfigurationError(f"CircuitBreaker {name!r}: {label}={value!r} must be above 0 seconds")
+        if self.listeners.want_calls:
+            return Announced(self, guard)
+        self._has_guards = True
+        return guard
 
 
 def circuit_breaker(
@@ -274,7 +250,8 @@ def circuit_breaker(
     """Decorate a function with the breaker of that name (see `CircuitBreaker` for the settings).
 
     One name is one breaker: the same name with other explicit settings raises `ConfigurationError`, at decoration, and
-    names both places. Without a name the breaker belongs to the decorated function.
+    names both places. A mention without any settings joins the breaker that is there; settings belong to the first
+    mention. Without a name the breaker belongs to the decorated function.
     """
     _stack.refuse_bare("circuit_breaker", name)
     place = _stack.caller()

@@ -204,6 +204,9 @@ class Guard:
     def succeeded(self, token: Any, now: float) -> None:
         """The call that was let in with ``token`` gave a result."""
 
+    def first_item_came(self, token: Any, now: float) -> None:
+        """The stream that was let in with ``token`` gave its first item."""
+
     def failed(self, token: Any, now: float, exc: BaseException) -> BaseException | None:
         """It raised. Gives what to raise from it instead; None for ``exc`` itself."""
 

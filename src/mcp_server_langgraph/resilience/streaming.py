@@ -162,6 +162,8 @@ class _Run:
     async def first(self) -> Any:
         """The first item, with everything that may be done to get it."""
         item = await self.outer.enter(self.plan.outer, self._attempts)
+        self.outer.first_item_came()
+        self.inner.first_item_came()
         self.clocks = (*self.outer.clocks, *self.inner.clocks)
         return self._kept(item)
 
@@ -296,6 +298,11 @@ class _Entered:
         deadline = current_deadline()
         if deadline is not None and deadline.when <= now:
             raise expired(self.site.name)
+
+    def first_item_came(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for guard, token in self.tokens:
+            guard.first_item_came(token, now)
 
     def failed(self, exc: BaseException) -> BaseException:
         now = asyncio.get_running_loop().time()

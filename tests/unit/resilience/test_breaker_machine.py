@@ -1,214 +1,25 @@
-"""The breaker's machine against a naive model that numbers its periods, and its transitions one by one."""
+"""The breaker's machine, its transitions one by one: states, probes, breaks that grow, and the slow start."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from mcp_server_langgraph.resilience._breaker import TRANSITIONS, Admission, BreakerMachine, State
-
-LEASE = 7.0
+from mcp_server_langgraph.resilience._breaker import BreakerMachine
+from mcp_server_langgraph.resilience._breaker_rules import BreakerRules
+from mcp_server_langgraph.resilience._breaker_state import Admission, State
 
 
-@dataclass
-class Right:
-    """What a call was let in with, as the model sees it."""
-
-    period: int
-    until: float | None = None  # a probe's lease
-
-
-@dataclass
-class Model:
-    """Every period has a number; a right counts only in its own period."""
-
-    fail_max: int
-    open_for: float
-    half_open_max: int
-    success_threshold: int
-    state: str = "closed"
-    period: int = 0
-    failures: int = 0
-    successes: int = 0
-    opened_at: float = 0.0
-    probes: list[Right] = field(default_factory=list)
-    seen: set[tuple[str, str]] = field(default_factory=set)
-
-    def go(self, state: str, now: float = 0.0) -> None:
-        self.seen.add((self.state, state))
-        self.state = state
-        self.period += 1
-        self.probes = []
-        self.successes = 0
-        if state == "open":
-            self.opened_at = now
-        if state == "closed":
-            self.failures = 0
-
-    def admit(self, now: float) -> Right | None:
-        if self.state == "closed":
-            return Right(self.period)
-        if self.state == "open":
-            if now < self.opened_at + self.open_for:
-                return None
-            self.go("half_open")
-        if len(self.probes) == self.half_open_max:
-            self.probes = [probe for probe in self.probes if probe.until is not None and probe.until > now]
-        if len(self.probes) == self.half_open_max:
-            return None
-        self.probes.append(Right(self.period, now + LEASE))
-        return self.probes[-1]
-
-    def has_a_say(self, right: Right) -> bool:
-        """Whether the right is of this period; a probe's place is free again in any case."""
-        if right.until is None:
-            return right.period == self.period
-        mine = any(probe is right for probe in self.probes)
-        self.probes = [probe for probe in self.probes if probe is not right]
-        return mine
-
-    def succeeded(self, right: Right) -> None:
-        if not self.has_a_say(right):
-            return
-        if self.state == "closed":
-            self.failures = 0
-            return
-        self.successes += 1
-        if self.successes == self.success_threshold:
-            self.go("closed")
-
-    def failed(self, right: Right, now: float) -> None:
-        if not self.has_a_say(right):
-            return
-        self.failures += self.state == "closed"
-        if self.state == "half_open" or self.failures >= self.fail_max:
-            self.go("open", now)
-
-
-class BreakerAgainstModel(RuleBasedStateMachine):
-    """Admissions, results early and late, time, and an operator's hand, in every order."""
-
-    admitted = Bundle("admitted")
-
-    @initialize(
-        fail_max=st.integers(1, 3),
-        half_open_max=st.integers(1, 3),
-        success_threshold=st.integers(1, 3),
-        open_for=st.sampled_from([1.0, 5.0]),
-    )
-    def begin(self, fail_max: int, half_open_max: int, success_threshold: int, open_for: float) -> None:
-        self.now = 0.0
-        self.model = Model(fail_max, open_for, half_open_max, success_threshold)
-        self.machine = BreakerMachine(
-            fail_max, open_for, half_open_max=half_open_max, success_threshold=success_threshold, lease=LEASE
-        )
-
-    @rule(seconds=st.sampled_from([0.5, 1.0, 5.0, LEASE]))
-    def time_passes(self, seconds: float) -> None:
-        self.now += seconds
-
-    @rule(target=admitted)
-    def a_call_comes(self) -> object:
-        right, admission = self.model.admit(self.now), self.machine.admit(self.now)
-        assert (right is None) == (admission is None)
-        return multiple() if right is None else (right, admission)
-
-    @rule(call=consumes(admitted))
-    def it_succeeds(self, call: tuple[Right, Admission]) -> None:
-        self.model.succeeded(call[0])
-        self.machine.succeeded(call[1])
-
-    @rule(call=consumes(admitted))
-    def it_fails(self, call: tuple[Right, Admission]) -> None:
-        self.model.failed(call[0], self.now)
-        self.machine.failed(call[1], self.now)
-
-    @rule(call=consumes(admitted))
-    def it_is_abandoned(self, call: tuple[Right, Admission]) -> None:
-        self.model.has_a_say(call[0])
-        self.machine.abandoned(call[1])
-
-    @rule()
-    def the_dependency_goes_down(self) -> None:
-        for _ in range(self.model.fail_max):
-            right, admission = self.model.admit(self.now), self.machine.admit(self.now)
-            if right is not None and admission is not None:
-                self.model.failed(right, self.now)
-                self.machine.failed(admission, self.now)
-
-    @rule()
-    def the_open_time_passes(self) -> None:
-        self.now += self.model.open_for
-
-    @rule(fail_max=st.integers(1, 3), open_for=st.sampled_from([1.0, 5.0]))
-    def settings_change(self, fail_max: int, open_for: float) -> None:
-        self.machine.fail_max = self.model.fail_max = fail_max
-        self.machine.open_for = self.model.open_for = open_for
-
-    @rule()
-    def an_operator_closes_it(self) -> None:
-        self.machine.close()
-        self.model.state = "closed"
-        self.model.go("closed")
-
-    @rule()
-    def an_operator_takes_over(self) -> None:
-        self.machine.forget_admissions()
-        self.model.probes = []
-        if self.model.state == "closed":
-            self.model.go("closed")
-
-    @rule(automatic=st.booleans(), heard=st.booleans())
-    def somebody_looks_over_its_shoulder(self, automatic: bool, heard: bool) -> None:
-        self.machine.automatic, self.machine.heard = automatic, heard
-        self.machine.settle()
-
-    @invariant()
-    def they_agree(self) -> None:
-        machine, model = self.machine, self.model
-        assert machine.state.value == model.state
-        assert len(machine.probes) == len(model.probes) <= model.half_open_max
-        if model.state == "closed":
-            assert machine.failures == model.failures
-        if model.state == "half_open":
-            assert machine.successes == model.successes < model.success_threshold
-        assert (machine.closed is not None) == (model.state == "closed")
-
-    @invariant()
-    def the_door_stands_open_exactly_while_nothing_has_to_be_asked(self) -> None:
-        machine = self.machine
-        assert machine.door is (machine.closed if machine.automatic else None)
-        assert machine.quiet == (machine.door is not None and self.model.failures == 0 and not machine.heard)
-
-    @invariant()
-    def only_known_transitions_happen(self) -> None:
-        known = {(before, after) for before, after, _ in TRANSITIONS}
-        assert self.model.seen - {("closed", "closed")} <= known
-
-    @invariant()
-    def retry_after_is_when_a_call_is_let_in(self) -> None:
-        wait = self.machine.retry_after(self.now)
-        if self.model.state == "open":
-            assert wait == max(0.0, self.model.opened_at + self.model.open_for - self.now)
-        else:
-            assert wait is None
-
-
-TestBreakerAgainstModel = BreakerAgainstModel.TestCase
-TestBreakerAgainstModel.settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
-
-
-def opened(**options: int) -> BreakerMachine:
+def opened(**options: float) -> BreakerMachine:
     """A breaker that opened at 0 for 10 seconds, with a lease of 10."""
-    machine = BreakerMachine(1, 10.0, lease=10.0, **options)
-    admission = machine.admit(0.0)
-    assert admission is not None
-    machine.failed(admission, 0.0)
+    machine = BreakerMachine(rules(**options))
+    machine.failed(probe(machine, 0.0), 0.0)
     return machine
+
+
+def rules(**options: Any) -> BreakerRules:
+    return BreakerRules(**{"fail_max": 1, "timeout": 10.0, "lease": 10.0, "backoff": 1.0, **options})
 
 
 def probe(machine: BreakerMachine, now: float) -> Admission:
@@ -224,10 +35,10 @@ def test_it_is_open_up_to_the_very_end_of_its_time() -> None:
 
 
 def test_a_success_between_failures_starts_the_count_anew() -> None:
-    machine = BreakerMachine(2, 10.0)
+    machine = BreakerMachine(rules(fail_max=2))
     for _ in range(3):
         machine.failed(probe(machine, 0.0), 0.0)
-        machine.succeeded(probe(machine, 0.0))
+        machine.succeeded(probe(machine, 0.0), 0.0)
     assert machine.state is State.CLOSED
 
 
@@ -236,22 +47,22 @@ def test_probes_of_an_earlier_half_open_period_do_not_count_in_the_next() -> Non
     early = [probe(machine, 10.0) for _ in range(3)]
     machine.failed(early[0], 11.0)
     late = probe(machine, 21.0)
-    machine.succeeded(early[1])
+    machine.succeeded(early[1], 20.0)
     assert (machine.state, machine.successes, len(machine.probes)) == (State.HALF_OPEN, 0, 1)
     machine.failed(early[2], 21.0)
     assert machine.state is State.HALF_OPEN
-    machine.succeeded(late)
-    machine.succeeded(probe(machine, 21.0))
+    machine.succeeded(late, 20.0)
+    machine.succeeded(probe(machine, 21.0), 21.0)
     assert machine.state is State.CLOSED
 
 
 def test_a_failed_probe_takes_the_successes_before_it_away() -> None:
     machine = opened(success_threshold=2)
-    machine.succeeded(probe(machine, 10.0))
+    machine.succeeded(probe(machine, 10.0), 10.0)
     machine.failed(probe(machine, 10.0), 10.0)
-    machine.succeeded(probe(machine, 20.0))
+    machine.succeeded(probe(machine, 20.0), 20.0)
     assert machine.state is State.HALF_OPEN
-    machine.succeeded(probe(machine, 20.0))
+    machine.succeeded(probe(machine, 20.0), 20.0)
     assert machine.state is State.CLOSED
 
 
@@ -259,23 +70,23 @@ def test_a_good_probe_beside_a_failed_one_does_not_close() -> None:
     machine = opened(half_open_max=2)
     good, bad = probe(machine, 10.0), probe(machine, 10.0)
     machine.failed(bad, 10.0)
-    machine.succeeded(good)
+    machine.succeeded(good, 20.0)
     assert machine.state is State.OPEN
 
 
 @pytest.mark.parametrize("state", ["open", "half_open", "closed"])
 @pytest.mark.parametrize("succeeds", [True, False])
 def test_a_call_admitted_before_the_breaker_opened_changes_nothing_after(state: str, succeeds: bool) -> None:
-    machine = BreakerMachine(1, 10.0, lease=10.0)
+    machine = BreakerMachine(rules())
     stale = probe(machine, 0.0)
     machine.failed(probe(machine, 0.0), 0.0)
     if state != "open":
         first = probe(machine, 10.0)
         if state == "closed":
-            machine.succeeded(first)
+            machine.succeeded(first, 20.0)
     before = (machine.state, machine.failures, machine.successes, len(machine.probes))
     if succeeds:
-        machine.succeeded(stale)
+        machine.succeeded(stale, 20.0)
     else:
         machine.failed(stale, 10.0)
     assert (machine.state, machine.failures, machine.successes, len(machine.probes)) == before
@@ -289,5 +100,159 @@ def test_a_hung_probe_loses_its_place_when_its_lease_is_over() -> None:
     second = probe(machine, 20.0)
     machine.failed(hung, 20.0)
     assert machine.state is State.HALF_OPEN
-    machine.succeeded(second)
+    machine.succeeded(second, 20.0)
     assert machine.state is State.CLOSED
+
+
+# How long it stays open
+
+
+@pytest.mark.parametrize(
+    ("options", "lengths"),
+    [
+        ({"timeout": 10.0}, [10, 20, 40, 60, 60]),
+        ({"timeout": 10.0, "backoff": 3.0, "timeout_max": 1000.0}, [10, 30, 90, 270]),
+        ({"timeout": 10.0, "backoff": 1.0}, [10, 10, 10]),
+        ({"timeout": 60.0}, [60, 60, 60]),
+        ({"timeout": 90.0}, [90, 90, 90]),
+        ({"timeout": 1.0, "backoff": 1e300, "timeout_max": 50.0}, [1, 50, 50, 50]),
+    ],
+)
+def test_breaks_in_a_row_grow_to_their_maximum(options: dict[str, Any], lengths: list[float]) -> None:
+    machine = BreakerMachine(BreakerRules(fail_max=1, jitter=0.0, **options))
+    now, seen = 0.0, []
+    for _ in lengths:
+        machine.failed(probe(machine, now), now)
+        seen.append(machine.open_until - now)
+        now = machine.open_until
+    assert seen == lengths
+
+
+@pytest.mark.parametrize(("chance", "length"), [(0.0, 20.0), (0.5, 30.0), (0.999, 39.98)])
+def test_chance_shortens_a_grown_break_by_up_to_its_share(chance: float, length: float) -> None:
+    machine = BreakerMachine(rules(backoff=4.0, timeout_max=100.0), chance=lambda: chance)
+    machine.failed(probe(machine, 0.0), 0.0)
+    assert machine.open_until == 10.0, "the first break lasts as long as was asked"
+    machine.failed(probe(machine, 10.0), 10.0)
+    assert machine.open_until == pytest.approx(10.0 + length)
+
+
+def test_no_break_is_shorter_than_the_timeout() -> None:
+    machine = BreakerMachine(rules(backoff=1.5, jitter=1.0), chance=lambda: 0.0)
+    machine.failed(probe(machine, 0.0), 0.0)
+    machine.failed(probe(machine, 10.0), 10.0)
+    assert machine.open_until == 20.0
+
+
+@pytest.mark.parametrize(("quiet", "length"), [(9.5, 20.0), (10.0, 10.0)])
+def test_a_break_soon_after_closing_is_one_in_a_row(quiet: float, length: float) -> None:
+    machine = BreakerMachine(rules(backoff=2.0, jitter=0.0))
+    machine.failed(probe(machine, 0.0), 0.0)
+    machine.succeeded(probe(machine, 10.0), 10.0)
+    machine.failed(probe(machine, 10.0 + quiet), 10.0 + quiet)
+    assert machine.open_until == 10.0 + quiet + length
+
+
+def test_an_operator_who_closes_it_ends_the_row() -> None:
+    machine = BreakerMachine(rules(backoff=2.0, jitter=0.0))
+    for now in (0.0, 10.0):
+        machine.failed(probe(machine, now), now)
+    machine.close()
+    machine.failed(probe(machine, 11.0), 11.0)
+    assert (machine.reopenings, machine.open_until) == (0, 21.0)
+
+
+@pytest.mark.parametrize(("asked", "until"), [(5.0, 10.0), (25.0, 25.0), (86400.0, 300.0)])
+def test_a_retry_after_is_the_least_that_it_stays_open_within_reason(asked: float, until: float) -> None:
+    machine = BreakerMachine(rules())
+    machine.failed(probe(machine, 0.0), 0.0, asked)
+    assert (machine.open_until, machine.retry_after(0.0), machine.refuses_for(0.0)) == (until,) * 3
+
+
+def test_a_retry_after_seen_before_the_last_failure_counts_too_and_one_from_before_it_closed_does_not() -> (
+    None
+):
+    machine = BreakerMachine(rules(fail_max=2))
+    machine.failed(probe(machine, 0.0), 0.0, 50.0)
+    machine.failed(probe(machine, 1.0), 1.0, 5.0)
+    assert machine.open_until == 50.0
+    machine.close()
+    for _ in range(2):
+        machine.failed(probe(machine, 2.0), 2.0)
+    assert machine.open_until == 12.0
+
+
+def test_a_late_failures_retry_after_is_of_no_interest() -> None:
+    machine = BreakerMachine(rules())
+    late = probe(machine, 0.0)
+    machine.failed(probe(machine, 0.0), 0.0)
+    machine.failed(late, 1.0, 100.0)
+    assert machine.open_until == 10.0
+
+
+def test_a_break_that_is_on_follows_a_change_of_its_length() -> None:
+    machine = BreakerMachine(rules(backoff=2.0, jitter=0.0))
+    machine.failed(probe(machine, 0.0), 0.0)
+    machine.change(rules(timeout=4.0))
+    assert machine.admit(3.9) is None
+    assert machine.admit(4.0) is not None
+
+
+# Slow start
+
+
+def ramping(**options: Any) -> BreakerMachine:
+    """A breaker that closed at 10 and ramps for 8 seconds."""
+    machine = opened(ramp=8.0, **options)
+    machine.succeeded(probe(machine, 10.0), 10.0)
+    assert (machine.state, machine.door) == (State.CLOSED, None)
+    return machine
+
+
+@pytest.mark.parametrize(("after", "let_in"), [(0.0, 10), (1.0, 10), (2.0, 20), (4.0, 40), (7.0, 70)])
+def test_after_closing_exactly_the_growing_share_is_let_in(after: float, let_in: int) -> None:
+    machine = ramping()
+    results = [machine.admit(10.0 + after) is not None for _ in range(80)]
+    assert results[0] or after
+    assert sum(results) == let_in
+    gaps = [len(gap) for gap in "".join("-+"[each] for each in results).strip("-").split("+")[1:-1]]
+    assert max(gaps, default=0) - min(gaps, default=0) <= 1, "evenly, not in runs"
+
+
+def test_after_the_ramp_nothing_is_asked_any_more() -> None:
+    machine = ramping()
+    assert machine.admit(17.9) is not None
+    assert machine.door is None
+    assert [machine.admit(18.0) is not None for _ in range(10)] == [True] * 10
+    assert (machine.door, machine.quiet) == (machine.closed, True)
+
+
+def test_those_turned_away_are_spread_over_the_rest_of_the_ramp() -> None:
+    machine = ramping()
+    hints = [machine.retry_after(10.0) for _ in range(800) if machine.admit(10.0) is None]
+    eighths = [sum(n < (hint or 0.0) <= n + 1 for hint in hints) for n in range(8)]
+    assert len(hints) == 700
+    assert max(eighths) - min(eighths) <= 3, eighths
+    assert machine.refuses_for(10.0) == 0.0, "another call may be let in"
+
+
+def test_a_failure_during_the_ramp_opens_it_again_for_longer() -> None:
+    machine = ramping(backoff=2.0, jitter=0.0)
+    machine.failed(probe(machine, 10.0), 10.0)
+    assert (machine.state, machine.ramp, machine.open_until) == (State.OPEN, None, 30.0)
+
+
+def test_an_operator_who_closes_it_wants_no_ramp() -> None:
+    machine = ramping()
+    machine.close()
+    assert (machine.ramp, machine.door) == (None, machine.closed)
+
+
+@pytest.mark.parametrize(("length", "over_at"), [(0.0, 10.0), (2.0, 12.0), (16.0, 26.0)])
+def test_a_ramp_follows_a_change_of_its_length(length: float, over_at: float) -> None:
+    machine = ramping()
+    machine.change(rules(ramp=length))
+    if length:
+        assert [machine.admit(over_at - 1.0) is not None for _ in range(16)].count(False) > 0
+    assert all(machine.admit(over_at) is not None for _ in range(16))
+    assert machine.door is machine.closed

@@ -81,7 +81,7 @@ def theirs(steps: list[Any], options: dict[str, int]) -> Trace:
 
 async def ours(steps: list[Any], options: dict[str, int]) -> Trace:
     trace: Trace = []
-    breaker = CircuitBreaker("svc", timeout=4, **options, listeners=[Notes(trace)])
+    breaker = CircuitBreaker("svc", timeout=4, backoff=1, **options, listeners=[Notes(trace)])
     pipeline = Pipeline("svc", breaker)
 
     async def call(what: str) -> None:

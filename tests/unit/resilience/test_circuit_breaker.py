@@ -164,7 +164,7 @@ async def test_events_tell_each_transition_and_each_refusal(events: list[Event])
     await asyncio.sleep(10)
     await call(pipeline)
     assert [(event.kind, event.pipeline, event.details) for event in events] == [
-        ("state_change", "svc", {"before": "closed", "after": "open"}),
+        ("state_change", "svc", {"before": "closed", "after": "open", "because": "fail_max"}),
         ("rejected", "svc", {"policy": "circuit_breaker"}),
         ("state_change", "svc", {"before": "open", "after": "half_open"}),
         ("state_change", "svc", {"before": "half_open", "after": "closed"}),
@@ -190,7 +190,8 @@ async def test_the_snapshot_has_every_number() -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"fail_max": 0}, "fail_max=0"),
+        ({"fail_max": -1}, "fail_max=-1"),
+        ({"fail_max": 0}, "fail_max=0 needs a failure_rate or a slow_rate"),
         ({"fail_max": 1.5}, "fail_max=1.5"),
         ({"fail_max": "5"}, "fail_max='5'"),
         ({"half_open_max": 0}, "half_open_max=0"),

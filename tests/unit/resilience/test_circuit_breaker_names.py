@@ -45,7 +45,7 @@ def test_the_same_name_with_the_same_settings_is_the_same_breaker() -> None:
 @pytest.mark.parametrize(
     "other",
     [
-        *({"fail_max": 4}, {"fail_max": 5, "timeout": 61}, {"fail_max": 5, "half_open_max": 2}, {}),
+        *({"fail_max": 4}, {"fail_max": 5, "timeout": 61}, {"fail_max": 5, "half_open_max": 2}),
         *({"fail_max": 5, "success_threshold": 2}, {"fail_max": 5, "lease": 3}),
         *({"fail_max": 5, "expected_exception": OSError}, {"fail_max": 5, "listeners": [object()]}),
     ],

@@ -91,7 +91,7 @@ def test_attempts_of_auth_and_sessions_are_short_by_default() -> None:
 
 def test_everything_wrong_is_said_at_once_with_name_value_and_what_is_allowed() -> None:
     wrong = {
-        "CIRCUIT_BREAKER_FAIL_MAX": "0",
+        "CIRCUIT_BREAKER_FAIL_MAX": "-1",
         "OPENFGA_RETRY_STOP_AFTER_ATTEMPT": "many",
         "LLM_TIMEOUT": "-1",
         "FF_ENABLE_RESILIENCE_PATTERNS": "perhaps",

@@ -33,7 +33,7 @@ Invoke = Callable[[Callable[..., Awaitable[Any]]], Awaitable[Any]]
 WHAT = ["ok", "ok", "down", "bug", "bad", "cancel", "swallow", "re-enter", "child"]
 STEPS = st.tuples(st.sampled_from(WHAT), st.sampled_from([0.0, 0.3, 2.0]))
 MAKERS: dict[str, Callable[[], Policy]] = {
-    "breaker": lambda: CircuitBreaker(fail_max=2, timeout=3.0),
+    "breaker": lambda: CircuitBreaker(fail_max=2, timeout=3.0, chance=lambda: 0.5),
     "adaptive": lambda: AdaptiveLimit(initial=1, max_limit=2, max_queue=1, queue_interval=0.5),
     "bulkhead": lambda: Bulkhead(1, max_queue=1, max_wait=0.5),
     "keyed": lambda: Retry(3, kind=Kind.IDEMPOTENT_WRITE, idempotency_key="key", jitter="none"),

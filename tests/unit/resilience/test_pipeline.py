@@ -85,7 +85,8 @@ def test_repr_reads_like_the_code_that_built_it() -> None:
     )
     assert repr(pipeline) == (
         "Pipeline('x', Bulkhead(limit=3, max_queue=1, max_wait=2.0), "
-        "CircuitBreaker(name='x', fail_max=2, timeout=9.0, half_open_max=1, success_threshold=1))"
+        "CircuitBreaker(name='x', fail_max=2, timeout=9.0, backoff=2.0, timeout_max=60.0, half_open_max=1, "
+        "success_threshold=1))"
     )
 
 

@@ -59,7 +59,11 @@ def test_a_reload_changes_what_exists_and_keeps_its_state() -> None:
             "DEFAULT_TIMEOUT": "3",
         }
     )
-    assert (breaker.machine.fail_max, breaker.machine.open_for, breaker.machine.failures) == (9, 7.0, 3)
+    assert (breaker.machine.rules.fail_max, breaker.machine.rules.timeout, breaker.machine.failures) == (
+        9,
+        7.0,
+        3,
+    )
     assert (retry.max_attempts, bulkhead.places.limit, total.seconds) == (2, 4, 3.0)
     assert pipeline.describe()["requests"] == 2
 
@@ -68,11 +72,11 @@ def test_an_operator_overrules_what_code_fixed_and_a_global_variable_does_not() 
     breaker = CircuitBreaker("svc", fail_max=4)
     pipeline = Pipeline("svc", breaker)
     registry.reload({"CIRCUIT_BREAKER_FAIL_MAX": "8"})
-    assert breaker.machine.fail_max == 4
+    assert breaker.machine.rules.fail_max == 4
     registry.reload({"SVC_CIRCUIT_BREAKER_FAIL_MAX": "6"})
-    assert breaker.machine.fail_max == 6
+    assert breaker.machine.rules.fail_max == 6
     registry.reload({})
-    assert breaker.machine.fail_max == 4
+    assert breaker.machine.rules.fail_max == 4
     assert pipeline.name == "svc"
 
 
@@ -82,7 +86,7 @@ def test_a_bad_reload_changes_nothing_and_says_so() -> None:
     registry.reload({"CIRCUIT_BREAKER_FAIL_MAX": "8"})
     with pytest.raises(SettingsError, match="RETRY_RERAISE"):
         registry.reload({"CIRCUIT_BREAKER_FAIL_MAX": "2", "RETRY_RERAISE": "x"})
-    assert breaker.machine.fail_max == 8
+    assert breaker.machine.rules.fail_max == 8
     assert pipeline.snapshot()["bypassed"] is False
 
 

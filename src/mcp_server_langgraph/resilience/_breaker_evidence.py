@@ -1,0 +1,105 @@
+"""What the calls of one closed period have shown, where rates are measured: those that ended, and those still running.
+
+A call that still runs and is already slow counts as slow, as long as it runs; when it ends it is counted in the window
+and no longer here. Else a dependency that hangs would look well until the first timeouts (resilience4j #1597; go-zero
+#5011).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from ._breaker_rules import BreakerRules
+from ._breaker_state import Admission
+
+__all__ = ["Evidence"]
+
+
+class Evidence:
+    """A window of what ended, and the timed calls in flight, oldest first."""
+
+    __slots__ = ("overdue", "rules", "running", "window")
+
+    def __init__(self, rules: BreakerRules) -> None:
+        self.rules = rules
+        self.window = rules.new_window()
+        # Not a dict: finding the first of one is slow after many were taken from its front.
+        self.running: OrderedDict[Admission, None] = OrderedDict()
+        self.overdue: set[Admission] = set()
+
+    def change(self, rules: BreakerRules) -> None:
+        """Take over changed rules. The window stays where its size did; calls in flight stay in any case."""
+        if not rules.same_window(self.rules):
+            self.window = rules.new_window()
+        self.rules = rules
+        timed = sorted([*self.overdue, *self.running], key=lambda admission: admission.since)
+        self.overdue.clear()
+        self.running = OrderedDict.fromkeys(timed)
+
+    def began(self, admission: Admission) -> None:
+        """A timed call begins."""
+        self.running[admission] = None
+
+    def left(self, admission: Admission) -> None:
+        """It is no longer in flight, or its time no longer matters."""
+        if admission in self.running:
+            del self.running[admission]
+        else:
+            self.overdue.discard(admission)
+
+    def ended(self, admission: Admission, now: float, *, failed: bool) -> None:
+        """It ended and says something. Failures can be slow too."""
+        self.left(admission)
+        self.window.record(now, failed=failed, slow=now - admission.since >= self.rules.slow_after)
+
+    def forget_running(self) -> None:
+        """The period is over: whoever is in flight has no say."""
+        self.running.clear()
+        self.overdue.clear()
+
+    def verdict(self, now: float) -> str | None:
+        """Which of the rates is too high; None where none is."""
+        return self._too_many_failures(now) or self.too_slow(now)
+
+    def _too_many_failures(self, now: float) -> str | None:
+        rate = self.rules.failure_rate
+        if rate is None:
+            return None
+        window = self.window
+        window.advance(now)
+        if window.calls < self.rules.enough_calls or window.failures / window.calls < rate:
+            return None
+        return "failure_rate"
+
+    def too_slow(self, now: float) -> str | None:
+        """The same for the slow ones alone, whose rate grows while nothing ends."""
+        rate = self.rules.slow_rate
+        if rate is None:
+            return None
+        self._find_overdue(now)
+        window = self.window
+        window.advance(now)
+        calls = window.calls + len(self.overdue)
+        if calls < self.rules.enough_calls or (window.slow + len(self.overdue)) / calls < rate:
+            return None
+        return "slow_rate"
+
+    def _find_overdue(self, now: float) -> None:
+        running = self.running
+        while running:
+            oldest = next(iter(running))
+            if now - oldest.since < self.rules.slow_after:
+                return
+            del running[oldest]
+            self.overdue.add(oldest)
+
+    @property
+    def failure_rate(self) -> float:
+        """The share of the window's calls that failed; 0 where there is none."""
+        return self.window.failures / self.window.calls if self.window.calls else 0.0
+
+    @property
+    def slow_rate(self) -> float:
+        """The share that were slow, with those that are slow and still running."""
+        calls = self.window.calls + len(self.overdue)
+        return (self.window.slow + len(self.overdue)) / calls if calls else 0.0
