@@ -22,6 +22,7 @@ from mcp_server_langgraph.resilience import (
     LastGood,
     Outcome,
     Pipeline,
+    Quota,
     RateLimit,
     Rejected,
     Reservation,
@@ -31,6 +32,7 @@ from mcp_server_langgraph.resilience import (
     StreamInterrupted,
     TimedOut,
     Timeout,
+    Usage,
     Value,
     Verdict,
     carried,
@@ -187,12 +189,18 @@ async def carrying() -> None:
     await in_thread(parse, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
+def estimate(prompt: str) -> Usage:
+    return Usage(len(prompt), 500)
+
+
 async def reservations(limit: RateLimit) -> None:
     with await limit.acquire(5) as reservation:
         assert_type(reservation, Reservation)
         reservation.settle(3.5)
     assert_type(limit.reserve().weight, float)
     RateLimit(10, per=60, weight=len, settle=lambda result: None)
+    Quota(tokens=estimate, usage=lambda answer: None)
+    Quota(tokens=3)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     RateLimit(10, weight="heavy")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 

@@ -61,6 +61,7 @@ from .propagation import (
     incoming,
     outgoing_headers,
 )
+from .quota import Quota, Usage
 from .rate_limit import RateLimit, Reservation
 from .retry import Kind, Retry, retry_with_backoff
 from .shed import Shed
@@ -96,6 +97,7 @@ __all__ = [
     "Overloaded",
     "Pipeline",
     "Policy",
+    "Quota",
     "QuotaUsed",
     "RateLimit",
     "RateLimited",
@@ -113,6 +115,7 @@ __all__ = [
     "Throttled",
     "TimedOut",
     "Timeout",
+    "Usage",
     "Value",
     "Verdict",
     "Window",

@@ -72,6 +72,12 @@ FAMILIES: Final[dict[str, Family]] = {
     "cooldown_seconds_left": Family("gauge", ("service",), "Seconds for which it is left alone."),
     "cooldown_started_total": Family("counter", ("service",), "Times that it wanted to be left alone."),
     "cooldown_rejected_total": Family("counter", ("service",), "Calls refused meanwhile."),
+    "quota_left": Family(
+        "gauge", ("service", "dimension"), "What the provider said is left, less what was taken since."
+    ),
+    "quota_limit": Family("gauge", ("service", "dimension"), "The limit that the provider told."),
+    "quota_queue_depth": Family("gauge", ("service",), "Calls waiting for quota now."),
+    "quota_rejected_total": Family("counter", ("service",), "Calls refused for want of quota."),
     "throttle_share": Family("gauge", ("service",), "Share of the calls that the throttle sheds now."),
     "throttle_overloads_total": Family(
         "counter", ("service",), "Calls that the dependency refused as too many, or did not answer."

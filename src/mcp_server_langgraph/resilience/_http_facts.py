@@ -32,7 +32,7 @@ def retry_after_of(source: object, *, wall_now: float | None = None) -> float | 
     (RFC 9110 section 10.2.3), a ``retry_after`` attribute, or google.rpc.RetryInfo. Never negative; None where it
     said nothing that can be read.
     """
-    headers = _headers(source)
+    headers = headers_of(source)
     if headers is not None:
         for name, scale in (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1.0)):
             text = _header(headers, name)
@@ -46,7 +46,8 @@ def retry_after_of(source: object, *, wall_now: float | None = None) -> float | 
     return _google_delay(source)
 
 
-def _headers(source: object) -> Mapping[str, Any] | None:
+def headers_of(source: object) -> Mapping[str, Any] | None:
+    """The HTTP headers that an error or response carries; None where there are none."""
     for holder in (_read(source, "response"), source):
         headers = _read(holder, "headers")
         if headers is not None and hasattr(headers, "get"):

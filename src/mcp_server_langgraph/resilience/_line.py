@@ -45,8 +45,8 @@ class Gate(Protocol[G]):
         """Seconds until it can be taken, where ``ahead`` is taken before; 0: now."""
         ...
 
-    def give_back(self, cost: G, since: float, now: float, /) -> None:
-        """Put back what was taken at ``since`` and not used."""
+    def give_back(self, cost: G, mark: int, since: float, now: float, /) -> None:
+        """Put back what was taken at ``since``, with that mark, and not used."""
         ...
 
 
@@ -231,13 +231,13 @@ class Line(Generic[C]):
             if not mark:
                 return False
             if self.waiting.pop(head, None) is None:  # closed by the garbage collector in between
-                self.gate.give_back(cost, now, now)
+                self.gate.give_back(cost, mark, now, now)
                 return True
             self._left(cost)
             head.since = now
             head.mark = mark
         if not head.wake():
-            self.gate.give_back(cost, now, now)
+            self.gate.give_back(cost, mark, now, now)
         return True
 
     def _left(self, cost: C) -> None:
@@ -253,5 +253,5 @@ class Line(Generic[C]):
 
     def _gave_up(self, sleeper: Sleeper, cost: C, now: float) -> None:
         if not self.leave(sleeper) and sleeper.since is not None:
-            self.gate.give_back(cost, sleeper.since, now)
+            self.gate.give_back(cost, sleeper.mark, sleeper.since, now)
         self.advance(now, changed=True)

@@ -107,7 +107,7 @@ class TokenBucket:
             full_at = now
         self.full_at = full_at + weight * self._spacing
 
-    def give_back(self, weight: float, since: float, now: float) -> None:
+    def give_back(self, weight: float, mark: int, since: float, now: float) -> None:
         """Put back what was taken at ``since`` and not used, less all that the bucket can have lost in that time."""
         cost = weight * self._spacing - (now - since)
         if cost > 0:

@@ -359,5 +359,9 @@ DEFAULTS: Final[dict[str, Variable]] = {
             _SECONDS,
             "Mean wait before the door above which they are.",
         ),
+        Variable(
+            *("QUOTA_MAX_WAIT", 0.0, _nonnegative, "a number of at least 0"),
+            "Longest wait for the provider's quota, seconds.",
+        ),
     )
 }

@@ -276,7 +276,7 @@ class _RateLimitGuard(Guard):
 
     def failed(self, token: float, now: float, exc: BaseException) -> None:
         if isinstance(exc, Rejected):
-            self.bucket.give_back(1.0, token, now)
+            self.bucket.give_back(1.0, 1, token, now)
             self.line.advance(now, changed=True)
 
 

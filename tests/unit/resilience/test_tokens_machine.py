@@ -156,7 +156,7 @@ def test_what_is_given_back_never_leaves_more_than_if_it_had_not_been_taken(
         now += pause
         if give_back and open_events:
             event = open_events.pop(0)
-            bucket.give_back(event.taken, event.at, now)
+            bucket.give_back(event.taken, 1, event.at, now)
             event.taken = 0.0
         elif bucket.take(weight, now):
             event = Event(now, weight)
@@ -168,7 +168,7 @@ def test_what_is_given_back_never_leaves_more_than_if_it_had_not_been_taken(
 def test_what_is_given_back_at_once_comes_back_whole() -> None:
     bucket = TokenBucket(1.0, 1.0, 3.0)
     assert bucket.take(2.0, 5.0)
-    bucket.give_back(2.0, 5.0, 5.0)
+    bucket.give_back(2.0, 1, 5.0, 5.0)
     assert bucket.level(5.0) == 3.0
 
 

@@ -1,0 +1,304 @@
+"""Quota: what a provider says is left of our limits, and nobody begins a call that it would refuse.
+
+Providers of language models tell with each answer how many requests and tokens are left and when they are whole again.
+Between two answers it is predicted: each call takes one request and its estimated tokens before it begins, and settles
+them with what it used. Where there is not enough a call is refused, or waits its turn in line. Wrong predictions live
+until the next answer. As long as the provider has said nothing, everything passes.
+
+A `RateLimit` has a limit of its own; this one follows the provider's, over all processes that share an account. It
+stands inside the retry, so that every attempt counts.
+
+Source: the providers' documentation (`_quota_headers`); the machine is in `_quota`, the line in `_line`.
+
+Errors: `QuotaUsed`. Events: ``rejected``. Metrics: ``quota_*``.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, ClassVar, NamedTuple, Self
+
+from . import _metering, config, events
+from ._http_facts import headers_of, retry_after_of, terminal_quota
+from ._line import Line
+from ._metering import Metered, checked, patience
+from ._quota import NOTHING, Amounts, QuotaMachine
+from ._quota_headers import readings
+from .errors import QuotaUsed, Rejected
+from .metrics import Sample
+from .policy import Call, Cost, Policy, Site
+
+__all__ = ["Quota", "QuotaReservation", "QuotaSnapshot", "Usage"]
+
+
+class Usage(NamedTuple):
+    """Tokens of a call: what it sent, and what it got."""
+
+    input: float
+    output: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaSnapshot:
+    """A quota at one moment. ``left`` and ``limits`` by dimension: those of requests, tokens, input_tokens and
+    output_tokens that the provider spoke of.
+    """
+
+    left: dict[str, float]
+    limits: dict[str, float]
+    waiting: int
+    rejected: int
+
+
+class QuotaReservation:
+    """One request and its estimated tokens: end it with `settle`, `keep` or `cancel`, and let it `observe` the answer.
+
+    As a context manager it is kept at its end, and cancelled where a `Rejected` tells that the call was not begun. The
+    first ending counts, later ones change nothing; one that nobody ends is kept.
+    """
+
+    __slots__ = ("_order", "_quota")
+
+    def __init__(self, quota: Quota, order: int) -> None:
+        self._order = order
+        self._quota: Quota | None = quota
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Believe what the headers of its answer say. To be called before it ends."""
+        if self._quota is not None:
+            self._quota.hear(headers, self._order)
+
+    def settle(self, used: float | Usage) -> None:
+        """It really used so many tokens."""
+        self._end(_amounts(used))
+
+    def keep(self) -> None:
+        """It used what was reserved, as far as anybody knows."""
+        self._end(None)
+
+    def cancel(self) -> None:
+        """It was not made."""
+        self._end(NOTHING)
+
+    def _end(self, used: Amounts | None) -> None:
+        quota, self._quota = self._quota, None
+        if quota is not None:
+            now = _metering.now()
+            quota.machine.ended(self._order, used, now)
+            quota.line.advance(now, changed=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(exc, Rejected):
+            self.cancel()
+        self.keep()
+
+    def __del__(self) -> None:
+        self.keep()
+
+
+class Quota(Policy):
+    """Follows the limits that a provider tells in the headers of its answers.
+
+    ``tokens``: what a call is thought to use, from its arguments: a number, or a `Usage` where the provider limits what
+    is sent and what is got apart (a number counts as sent). ``usage``: what it used, from its result, or from an item
+    of its stream, the last one that is not None. ``headers``: those of the answer, from its result or the items of its
+    stream; those of errors are found by themselves (``error.response.headers``). ``max_wait``: seconds that a call may
+    wait (default 0: refused at once). ``max_queue``: how many may wait (None: no bound). ``gradual``: False where the
+    provider counts in fixed windows, so that nothing comes in before the reset.
+
+    None means: from the settings. Raises `ConfigurationError` for values out of range.
+    """
+
+    kind: ClassVar[str] = "quota"
+
+    def __init__(
+        self,
+        *,
+        tokens: Callable[..., float | Usage] | None = None,
+        usage: Callable[[Any], float | Usage | None] | None = None,
+        headers: Callable[[Any], Mapping[str, str] | None] | None = None,
+        max_wait: float | None = None,
+        max_queue: int | None = None,
+        gradual: bool = True,
+        name: str | None = None,
+    ) -> None:
+        for label, function in (("tokens", tokens), ("usage", usage), ("headers", headers)):
+            checked("Quota", label, function, "a function", ok=callable(function))
+        checked("Quota", "max_wait", max_wait, "at least 0 seconds", ok=max_wait is None or max_wait >= 0)
+        whole = isinstance(max_queue, int) and max_queue >= 0
+        checked("Quota", "max_queue", max_queue, "a whole number of at least 0", ok=whole)
+        self.name = name
+        self._named = name is not None
+        self._explicit = max_wait
+        self.tokens = tokens
+        self.usage = usage
+        self.headers = headers
+        self.max_queue = math.inf if max_queue is None else max_queue
+        self.max_wait = 0.0
+        self.machine = QuotaMachine(gradual=gradual)
+        self.line: Line[Amounts] = Line(self.machine, NOTHING)
+        self.counts = _QuotaMeter(self)
+        self.apply(config.current(), name or "")
+
+    def apply(self, settings: config.Settings, service: str) -> None:
+        """Take over changed settings; what the provider said stays."""
+        self.max_wait = settings.choose(service, "QUOTA_MAX_WAIT", self._explicit)
+
+    def settings(self) -> Mapping[str, Any]:
+        """The settings in force."""
+        return {"max_wait": self.max_wait}
+
+    def worst_case(self, inner: Cost) -> Cost:
+        """The wait in line comes on top."""
+        return inner._replace(seconds=inner.seconds + self.max_wait)
+
+    def snapshot(self) -> QuotaSnapshot:
+        """The quota now."""
+        now, windows = _metering.now(), dict(self.machine.windows)
+        return QuotaSnapshot(
+            {dimension: window.left(now) for dimension, window in windows.items()},
+            {dimension: window.limit for dimension, window in windows.items()},
+            len(self.line.waiting),
+            self.counts.rejected,
+        )
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Believe what the headers of an answer say that was not asked for through this quota."""
+        self.hear(headers, None)
+
+    def hear(self, headers: Mapping[str, str], order: int | None) -> None:
+        """Believe the headers of the answer to the call of that order."""
+        now = _metering.now()
+        self.machine.heard(readings(headers, time.time()), now, order)
+        self.line.advance(now, changed=True)
+
+    def reserve(self, tokens: float | Usage = 0) -> QuotaReservation:
+        """Take one request and its tokens now. Never waits. Raises `QuotaUsed`."""
+        cost, now = _amounts(tokens), _metering.now()
+        order = 0 if self.line.waiting else self.machine.take(cost, now)
+        if not order:
+            raise self.refusal(self.line.delay(cost, now))
+        return QuotaReservation(self, order)
+
+    async def acquire(self, tokens: float | Usage = 0) -> QuotaReservation:
+        """The same, waiting in line for at most ``max_wait`` seconds. Raises `QuotaUsed`."""
+        turn = await self.line.wait(_amounts(tokens), patience(self.max_wait), self.max_queue)
+        if turn.since is None:
+            raise self.refusal(turn.delay)
+        return QuotaReservation(self, turn.mark)
+
+    def acquire_sync(self, tokens: float | Usage = 0) -> QuotaReservation:
+        """The same, blocking the thread."""
+        turn = self.line.wait_sync(_amounts(tokens), patience(self.max_wait), self.max_queue)
+        if turn.since is None:
+            raise self.refusal(turn.delay)
+        return QuotaReservation(self, turn.mark)
+
+    def refusal(self, delay: float) -> QuotaUsed:
+        """Count a refusal; gives what to raise."""
+        label = self.name or "unnamed"
+        self.counts.rejected += 1
+        events.emit("rejected", label, policy=self.kind)
+        return QuotaUsed(label, delay)
+
+    def refuses_for(self, now: float) -> float:
+        """Seconds for which a call will be refused, as far as is known now."""
+        return max(0.0, self.line.delay(_amounts(0), now) - self.max_wait)
+
+    def bind(self, site: Site) -> Policy:
+        """What stands in one pipeline; the quota is shared by all of them.
+
+        Without a name of its own it takes the first pipeline's (see `Bulkhead.bind`).
+        """
+        if self.name is None or (not self._named and self.name == site.operation):
+            self.name = site.name
+        if site.inside_retry:
+            site.gates.append(self.refuses_for)
+        return _QuotaAtWork(self, site)
+
+
+class _QuotaAtWork(Metered["_Asked"]):
+    kind = Quota.kind
+
+    def __init__(self, policy: Quota, site: Site) -> None:
+        self.policy = policy
+        self.site = site
+        self.meter = policy.counts
+
+    async def begin(self, call: Call) -> _Asked:
+        return _Asked(await self.policy.acquire(self._tokens(call)))
+
+    def begin_sync(self, call: Call) -> _Asked:
+        return _Asked(self.policy.acquire_sync(self._tokens(call)))
+
+    def _tokens(self, call: Call) -> float | Usage:
+        tokens = self.policy.tokens
+        return 0 if tokens is None else tokens(*call.args, **call.kwargs)
+
+    def saw(self, entry: _Asked, result: Any) -> None:
+        policy = self.policy
+        if policy.headers is not None:
+            headers = _metering.asked(policy, self.site.name, policy.headers, result)
+            if headers is not None:
+                entry.reservation.observe(headers)
+        if policy.usage is not None:
+            used = _metering.asked(policy, self.site.name, policy.usage, result)
+            entry.used = entry.used if used is None else used
+
+    def ended(self, entry: _Asked) -> None:
+        if entry.used is not None:
+            entry.reservation.settle(entry.used)
+        entry.reservation.keep()
+
+    def failed(self, entry: _Asked, exc: BaseException) -> None:
+        if isinstance(exc, Rejected):
+            entry.reservation.cancel()
+        headers = headers_of(exc)
+        if headers is not None:
+            entry.reservation.observe(headers)
+            wait = retry_after_of(exc)
+            if wait is not None and not terminal_quota(exc):
+                self.policy.machine.hold(wait, _metering.now())
+        self.ended(entry)
+
+
+class _Asked:
+    """A call's reservation, and what it is known to have used."""
+
+    __slots__ = ("reservation", "used")
+
+    def __init__(self, reservation: QuotaReservation) -> None:
+        self.reservation = reservation
+        self.used: float | Usage | None = None
+
+
+class _QuotaMeter:
+    def __init__(self, policy: Quota) -> None:
+        self.policy = policy
+        self.rejected = 0
+
+    def samples(self) -> Iterator[Sample]:
+        policy = self.policy
+        name, now = policy.name or "unnamed", _metering.now()
+        yield Sample("quota_rejected_total", (name,), self.rejected)
+        yield Sample("quota_queue_depth", (name,), len(policy.line.waiting))
+        for dimension, window in dict(policy.machine.windows).items():
+            yield Sample("quota_left", (name, dimension), window.left(now))
+            yield Sample("quota_limit", (name, dimension), window.limit)
+
+
+def _amounts(tokens: float | Usage) -> Amounts:
+    """One request, and its tokens in each of the ways in which providers count them."""
+    used = tokens if isinstance(tokens, Usage) else Usage(tokens)
+    for label, value in zip(("input", "output"), used, strict=True):
+        _metering.amount("Quota", f"{label} tokens", value)
+    return Amounts((1.0, float(used.input + used.output), float(used.input), float(used.output)))
