@@ -22,6 +22,7 @@ observations = st.lists(
         dropped=st.sampled_from([False, False, False, True]),
         chance=st.floats(0, 1, exclude_max=True),
     ),
+    min_size=20,
     max_size=60,
 )
 bounds = st.tuples(st.integers(1, 30), st.integers(0, 200)).map(lambda pair: (pair[0], sum(pair)))
@@ -44,7 +45,7 @@ def told(seen: list[float], windows: int) -> list[float]:
     return means
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(observations, bounds, st.sampled_from([4, None]), st.sampled_from([20, 600]))
 def test_gradient2_does_what_its_source_says(
     script: list[Observed], limits: tuple[int, int], queue: float | None, windows: int
@@ -71,7 +72,7 @@ def digits(limit: float) -> int:
     return max(1, len(str(int(limit))) - 1)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(observations, bounds, st.floats(0, 1, exclude_max=True))
 def test_vegas_does_what_its_source_says(
     script: list[Observed], limits: tuple[int, int], chance: float
@@ -99,7 +100,7 @@ def test_vegas_does_what_its_source_says(
         assert machine.limit == pytest.approx(expected)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(observations, bounds)
 def test_aimd_does_what_its_source_says(script: list[Observed], limits: tuple[int, int]) -> None:
     least, most = limits

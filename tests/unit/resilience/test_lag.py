@@ -15,6 +15,7 @@ windows = st.lists(
         st.floats(0, 20) | st.sampled_from([0.0, 0.3, 0.5, 0.7, 1.0, 1.1, 5.0]),
         st.sampled_from([1.0, 1.0, 1.5, 60.0]),
     ),
+    min_size=8,
     max_size=25,
 )
 
@@ -36,7 +37,7 @@ def lowest(levels: list[int], wanted: float) -> float:
     return high
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(windows)
 def test_a_window_moves_the_threshold_as_the_model_says(script: list[Window]) -> None:
     door = Door(4)

@@ -16,8 +16,8 @@ steps = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.lists(steps, max_size=80))
+@settings(max_examples=50, deadline=None)
+@given(st.lists(steps, min_size=25, max_size=80))
 def test_a_window_closes_after_its_time_and_ten_samples_and_tells_their_mean(
     script: list[tuple[str, float, int, float]],
 ) -> None:
