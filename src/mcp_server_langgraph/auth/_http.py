@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import httpx2
 
+from mcp_server_langgraph.resilience import outgoing_headers
+
 __all__ = ["UnusableReply", "json_reply", "new_client"]
 
 # Bounds a step of an attempt when the pipeline's attempt timeout does not (the resilience switch is off).
@@ -30,7 +32,18 @@ def new_client(base_url: str) -> httpx2.AsyncClient:
         # Else the first request imports it, which takes a good part of its 0.4 s on a busy machine.
         importlib.import_module("anyio._backends._asyncio")
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-    return httpx2.AsyncClient(base_url=base_url, verify=_tls(), timeout=_STEP_TIMEOUT, limits=limits)
+    return httpx2.AsyncClient(
+        base_url=base_url,
+        verify=_tls(),
+        timeout=_STEP_TIMEOUT,
+        limits=limits,
+        event_hooks={"request": [_say_how_long_we_wait]},
+    )
+
+
+async def _say_how_long_we_wait(request: httpx2.Request) -> None:
+    """A peer, or a proxy before it, that looks at these headers need not work for who is gone."""
+    request.headers.update(outgoing_headers())
 
 
 def json_reply(response: httpx2.Response) -> dict[str, Any]:

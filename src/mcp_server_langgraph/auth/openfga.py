@@ -34,6 +34,7 @@ from mcp_server_langgraph.auth.authorization import (
 )
 from mcp_server_langgraph.resilience import (
     Fallback,
+    Hedge,
     Kind,
     Pipeline,
     Rejected,
@@ -96,7 +97,7 @@ class OpenFGAAuthorizer:
         )
         self._checks = Pipeline(pipeline.name, ladder, operation="openfga.check")
         never = Retry(kind=Kind.NON_IDEMPOTENT)
-        guards = [policy for policy in pipeline.policies if not isinstance(policy, Fallback)]
+        guards = [policy for policy in pipeline.policies if not isinstance(policy, (Fallback, Hedge))]
         same = [never if isinstance(policy, Retry) else policy for policy in guards]
         self._writes = Pipeline(pipeline.name, *same, operation="openfga.write")
 

@@ -17,7 +17,16 @@ from typing import Any, Final
 
 import httpx2
 
-from mcp_server_langgraph.resilience import Fallback, LastGood, Outcome, Pipeline, Rung, Verdict, classify
+from mcp_server_langgraph.resilience import (
+    Fallback,
+    LastGood,
+    Outcome,
+    Pipeline,
+    Rung,
+    Verdict,
+    classify,
+    outgoing_headers,
+)
 from mcp_server_langgraph.resilience.fallback import NOTHING
 
 from ._answers import (
@@ -80,7 +89,11 @@ class PrometheusClient:
         self._clock = clock
         self._limit = f"{max(1, round(attempt_timeout * _SERVER_HEAD_START * 1000))}ms"
         timeout = httpx2.Timeout(attempt_timeout, connect=min(_CONNECT_TIMEOUT, attempt_timeout))
-        self._http = httpx2.AsyncClient(base_url=url.rstrip("/") + "/api/v1/", timeout=timeout)
+        self._http = httpx2.AsyncClient(
+            base_url=url.rstrip("/") + "/api/v1/",
+            timeout=timeout,
+            event_hooks={"request": [_say_how_long_we_wait]},
+        )
 
     async def query(self, promql: str, at: float | None = None) -> QueryResult:
         """Evaluate ``promql`` at the moment ``at`` (unix seconds; None: now).
@@ -133,6 +146,11 @@ class PrometheusClient:
                     f"the answer is larger than {self._max_bytes} bytes; ask for less, or a longer step"
                 )
         return bytes(body)
+
+
+async def _say_how_long_we_wait(request: httpx2.Request) -> None:
+    """A proxy before Prometheus that looks at these headers need not work for who is gone."""
+    request.headers.update(outgoing_headers())
 
 
 class _LastResult(LastGood):

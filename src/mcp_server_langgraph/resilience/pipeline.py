@@ -82,11 +82,11 @@ class Pipeline:
         return bound
 
     @classmethod
-    def standard(cls, name: str, **options: Any) -> Pipeline:
+    def standard(cls, name: str, preset: str = "read", **options: Any) -> Pipeline:
         """The standard order with the service's settings: see `presets.standard`, whose options these are."""
         from .presets import standard
 
-        return standard(name, **options)
+        return standard(name, preset, **options)
 
     async def call(self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call ``fn`` through the policies. Raises what ``fn`` raises, or a `ResilienceError`."""

@@ -13,6 +13,7 @@ from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types import INVALID_PARAMS, SubscriptionsListenResult
 from pydantic import ValidationError
 
+from mcp_server_langgraph.server.door import Door
 from mcp_server_langgraph.server.lifecycle import Lifecycle, ServerStopping
 from mcp_server_langgraph.server.metrics import ServerMetrics
 
@@ -40,8 +41,11 @@ class Observer:
     ``names`` maps ``tools/call`` and ``prompts/get`` to the tools and prompts that exist.
     """
 
-    def __init__(self, lifecycle: Lifecycle, metrics: ServerMetrics, names: Mapping[str, set[str]]) -> None:
+    def __init__(
+        self, lifecycle: Lifecycle, metrics: ServerMetrics, names: Mapping[str, set[str]], door: Door
+    ) -> None:
         self._lifecycle = lifecycle
+        self._door = door
         self._metrics = metrics
         self._names = names
 
@@ -67,9 +71,10 @@ class Observer:
             work = ctx.method == "tools/call"
             with self._lifecycle.call(new_work=work):
                 self._metrics.in_flight(self._lifecycle.in_flight)
-                if work:
-                    self._refuse_unknown_tool(ctx)
-                return await _with_prompt_errors(ctx, call_next)
+                if not work:
+                    return await _with_prompt_errors(ctx, call_next)
+                self._refuse_unknown_tool(ctx)
+                return await self._door.let_in(ctx, lambda: call_next(ctx))
         except ServerStopping as stopping:
             data = {"retryable": True, "retryAfterMs": 1000}
             raise MCPError(code=STOPPING, message=str(stopping), data=data) from None

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 from mcp.server.mcpserver import MCPServer
 
 from mcp_server_langgraph.server.content import add_prompts, add_resources
+from mcp_server_langgraph.server.door import Door
 from mcp_server_langgraph.server.lifecycle import Lifecycle
 from mcp_server_langgraph.server.metrics import ServerMetrics
 from mcp_server_langgraph.server.observing import Observer
@@ -27,7 +28,7 @@ async def build_server(services: Services, lifecycle: Lifecycle, metrics: Server
     """The MCP server with its tools, resources and prompts."""
     level = cast(Literal["INFO"], services.settings.log_level)
     names: dict[str, set[str]] = {"tools/call": set(), "prompts/get": set()}
-    observer = Observer(lifecycle, metrics, names)
+    observer = Observer(lifecycle, metrics, names, Door())
     server: MCPServer[Any] = MCPServer(
         NAME,
         title="LangGraph agent",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from mcp_server_langgraph.auth.session import InMemorySessionStore, SessionStore
-from mcp_server_langgraph.resilience import Pipeline, Timeout
+from mcp_server_langgraph.resilience import Cache, Hedge, Pipeline, Throttle, Timeout, budget
 from mcp_server_langgraph.server.authentication import TokenCheck
 from mcp_server_langgraph.server.services import AgentLoader, Authorizer, Services
 from mcp_server_langgraph.server.status import Dependency, StatusBoard
@@ -92,7 +92,8 @@ class _Builder:
             settings.openfga_api_url,
             settings.openfga_store_id,
             settings.openfga_model_id,
-            Pipeline.standard("openfga"),
+            # Every request waits for its check: hedges take the tail off, and one that is busy is not asked more.
+            Pipeline.standard("openfga", hedge=Hedge(budget=budget.shared("openfga")), throttle=Throttle()),
             settings.openfga_fail_mode,
         )
         self.closers.append(authorizer.aclose)
@@ -122,7 +123,9 @@ class _Builder:
             return None
         from mcp_server_langgraph.monitoring.prometheus_client import PrometheusClient
 
-        pipeline = Pipeline.standard("prometheus", attempt=Timeout(PROMETHEUS_ATTEMPT))
+        # Agents ask the same at the same time. What stands in during an outage is the client's, which marks it.
+        once = Cache(max_age=0, key=lambda endpoint, form: (endpoint, *sorted(form.items())))
+        pipeline = Pipeline.standard("prometheus", cache=once, attempt=Timeout(PROMETHEUS_ATTEMPT))
         client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT)
         self.closers.append(client.aclose)
         self._remote("prometheus", "metrics for the agent", "last results, marked with their age", url)
