@@ -259,6 +259,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "services": services,
     "states-cooldown": _states("_cooldown"),
     "states-hedge": _states("_hedge_switch"),
+    "states-outlier": _states("_outlier"),
     "testing-names": _submodule("testing"),
 }
 

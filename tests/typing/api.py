@@ -14,6 +14,7 @@ from mcp_server_langgraph.resilience import (
     CircuitOpen,
     Criticality,
     Degradation,
+    Endpoints,
     Fallback,
     Hedge,
     Incoming,
@@ -21,6 +22,8 @@ from mcp_server_langgraph.resilience import (
     Kind,
     LastGood,
     Outcome,
+    Outlier,
+    OutlierRules,
     Pipeline,
     Quota,
     RateLimit,
@@ -40,6 +43,7 @@ from mcp_server_langgraph.resilience import (
     classify,
     collect_degradations,
     current_attempt,
+    current_endpoint,
     current_hedge,
     detached,
     in_thread,
@@ -248,3 +252,11 @@ def breaker_of(host: str) -> CircuitBreaker:
 
 per_host = Keyed(breaker_of, key=host_of, max_keys=100)
 assert_type(per_host.snapshot().keys, int)
+
+# One of several endpoints.
+
+endpoints = Endpoints(["eu", "us"], OutlierRules(consecutive_failures=3), pick="least_in_flight")
+outlier = Outlier(endpoints, argument="host")
+assert_type(endpoints.pick(0.0, 0.5).name, str)
+assert_type(outlier.snapshot().rotation, tuple[str, ...])
+assert_type(current_endpoint(), str | None)

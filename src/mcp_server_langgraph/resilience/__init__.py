@@ -50,6 +50,7 @@ from .hedge import Hedge, with_hedge
 from .keyed import Keyed
 from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
+from .outlier import Endpoints, Outlier, OutlierRules, current_endpoint
 from .pipeline import Pipeline
 from .policy import Call, Policy
 from .propagation import (
@@ -85,6 +86,7 @@ __all__ = [
     "Criticality",
     "DeadlineExceeded",
     "Degradation",
+    "Endpoints",
     "Event",
     "Fallback",
     "Hedge",
@@ -94,6 +96,8 @@ __all__ = [
     "LastGood",
     "LimitReached",
     "Outcome",
+    "Outlier",
+    "OutlierRules",
     "Overloaded",
     "Pipeline",
     "Policy",
@@ -127,6 +131,7 @@ __all__ = [
     "current_attempt",
     "current_criticality",
     "current_deadline",
+    "current_endpoint",
     "current_hedge",
     "detached",
     "in_thread",

@@ -123,6 +123,9 @@ FAMILIES: Final[dict[str, Family]] = {
         "counter", ("service",), "Time that attempts had worked which lost to another one."
     ),
     "hedge_delay_seconds": Family("gauge", ("service",), "Time after which a second attempt begins."),
+    "outlier_ejected": Family("gauge", ("service", "endpoint"), "1 while the endpoint is ejected."),
+    "outlier_ejections_total": Family("counter", ("service", "endpoint", "cause"), "Times it was ejected."),
+    "outlier_panic": Family("gauge", ("service",), "1 while all endpoints are used, sick ones too."),
     "resilience_call_duration_seconds": Family(
         "histogram", ("service", "operation"), "Time of successful calls."
     ),

@@ -363,5 +363,26 @@ DEFAULTS: Final[dict[str, Variable]] = {
             *("QUOTA_MAX_WAIT", 0.0, _nonnegative, "a number of at least 0"),
             "Longest wait for the provider's quota, seconds.",
         ),
+        Variable(
+            *("OUTLIER_CONSECUTIVE_FAILURES", 5, _whole, _WHOLE),
+            "Failures in a row that eject an endpoint.",
+        ),
+        Variable(
+            *("OUTLIER_INTERVAL", 10.0, _positive, _SECONDS),
+            "How long calls are counted before endpoints are compared.",
+        ),
+        Variable(
+            *("OUTLIER_BASE_EJECTION", 30.0, _positive, _SECONDS),
+            "How long the first ejection lasts; times the number of ejections.",
+        ),
+        Variable("OUTLIER_MAX_EJECTION", 300.0, _positive, _SECONDS, "The longest an ejection lasts."),
+        Variable(
+            "OUTLIER_MAX_SHARE",
+            0.3,
+            _share,
+            _SHARE,
+            "Share of the endpoints that may be ejected; at least one.",
+        ),
+        Variable("OUTLIER_PANIC_SHARE", 0.5, _share, _SHARE, "Where more than that are out, all are used."),
     )
 }

@@ -18,9 +18,9 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 
 @dataclass(slots=True)
 class Event:
-    """One thing that happened. ``kind`` is one of: budget_refused, chaos, cooldown, fallback,
-    fallback_failed, hedge, hedge_off, hedge_on, rejected, reload, retry, retry_exhausted, state_change,
-    timeout, warning. ``pipeline`` is the pipeline's or breaker's name, ``details`` depend on the kind.
+    """One thing that happened. ``kind`` is one of: budget_refused, calm, chaos, cooldown, ejected, fallback,
+    fallback_failed, hedge, hedge_off, hedge_on, panic, rejected, reload, retry, retry_exhausted, returned,
+    state_change, timeout, warning. ``pipeline`` is the pipeline's or breaker's name, ``details`` depend on the kind.
     """
 
     kind: str
@@ -34,17 +34,21 @@ _listeners: tuple[Listener, ...] = ()
 
 _LEVELS: Final = {
     "budget_refused": logging.DEBUG,
+    "calm": logging.WARNING,
     "chaos": logging.WARNING,
     "cooldown": logging.INFO,
+    "ejected": logging.WARNING,
     "fallback": logging.WARNING,
     "fallback_failed": logging.ERROR,
     "hedge": logging.DEBUG,
     "hedge_off": logging.WARNING,
     "hedge_on": logging.INFO,
+    "panic": logging.ERROR,
     "rejected": logging.DEBUG,
     "reload": logging.INFO,
     "retry": logging.INFO,
     "retry_exhausted": logging.ERROR,
+    "returned": logging.INFO,
     "state_change": logging.WARNING,
     "timeout": logging.WARNING,
     "warning": logging.WARNING,
