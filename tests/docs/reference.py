@@ -257,6 +257,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "server-metrics": server_metrics,
     "server-variables": server_variables,
     "services": services,
+    "states-chaos": _states("_chaos"),
     "states-cooldown": _states("_cooldown"),
     "states-hedge": _states("_hedge_switch"),
     "states-outlier": _states("_outlier"),

@@ -10,6 +10,7 @@ from mcp_server_langgraph.resilience import (
     Bulkhead,
     BulkheadFull,
     Cache,
+    Chaos,
     CircuitBreaker,
     CircuitOpen,
     Criticality,
@@ -38,6 +39,7 @@ from mcp_server_langgraph.resilience import (
     Usage,
     Value,
     Verdict,
+    Window,
     carried,
     circuit_breaker,
     classify,
@@ -96,6 +98,7 @@ pipeline = Pipeline(
     Retry(max_attempts=3, kind=Kind.IDEMPOTENT_READ),
     CircuitBreaker("search", fail_max=5, timeout=60),
     Timeout(5),
+    Chaos(latency=(0.1, 2), outcome=[], rate=0.01, seed=1, schedule=[Window(0, 10, every=60)], enabled=True),
 )
 
 

@@ -15,14 +15,15 @@ from mcp_server_langgraph.resilience import (
     Bulkhead,
     BulkheadFull,
     Cache,
+    DeadlineExceeded,
     Pipeline,
-    Retry,
     TimedOut,
     Timeout,
     collect_degradations,
     registry,
     timeout,
 )
+from mcp_server_langgraph.resilience.cache import _LEADING
 from mcp_server_langgraph.resilience.testing import settle
 
 
@@ -167,24 +168,31 @@ async def test_a_leader_whose_callers_deadline_passes_hands_over() -> None:
     assert await follower == "good"
 
 
-async def test_a_leader_that_finds_its_callers_deadline_passed_keeps_that_to_itself() -> None:
-    """`DeadlineExceeded` and an inherited `TimedOut` are exceptions, and yet of one caller only."""
+@pytest.mark.parametrize("error", [DeadlineExceeded("s"), TimedOut("s", 1.0, "inherited")])
+async def test_a_leader_that_finds_its_callers_deadline_passed_keeps_that_to_itself(error: Exception) -> None:
+    """These are exceptions, and yet of one caller only."""
     source = Slow()
-    pipeline = Pipeline("s", Cache(), Retry(), Timeout(60))
-
-    async def hurried() -> str:
-        async with timeout(1):
-            await asyncio.sleep(0.5)
-            return await asyncio.create_task(pipeline.call(source.get))  # type: ignore[arg-type]
-
-    leader = asyncio.create_task(hurried())
-    await asyncio.sleep(0.6)
-    follower = asyncio.create_task(pipeline.call(source.get))  # type: ignore[arg-type]
-    await asyncio.sleep(1)
-    assert isinstance(leader.exception(), TimedOut)
+    leader, follower, other = tasks(Pipeline("s", Cache()), source, 3)
+    await settle()
+    source.calls[0].set_exception(error)
+    await settle()
+    assert leader.exception() is error
     assert len(source.calls) == 2
     source.calls[1].set_result("good")
-    assert await follower == "good"
+    assert await asyncio.gather(follower, other) == ["good", "good"]
+
+
+async def test_leading_is_over_with_the_call() -> None:
+    source, pipeline = Slow(), Pipeline("s", Cache())
+
+    async def lead() -> tuple[object, ...]:
+        await pipeline.call(source.get)
+        return _LEADING.get()
+
+    task = asyncio.create_task(lead())
+    await settle()
+    source.calls[0].set_result("good")
+    assert await task == ()
 
 
 async def test_a_follower_with_less_time_is_cut_alone() -> None:

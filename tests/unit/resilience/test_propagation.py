@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Iterator
@@ -247,6 +248,21 @@ async def test_a_carried_function_knows_it_in_any_executor_and_after_its_call_wa
     assert 29 < left <= 30
     assert (level, there) == (Criticality.SHEDDABLE, True)
     assert bare is None
+
+
+async def test_what_outlives_the_job_in_the_thread_is_not_bound_by_its_deadline() -> None:
+    left: list[float | None] = []
+    contexts: list[contextvars.Context] = []
+
+    def job() -> None:
+        contexts.append(contextvars.copy_context())
+        left.append(contexts[0].run(remaining))
+
+    async with timeout(30):
+        await in_thread(job)
+        assert left[0] is not None
+        assert contexts[0].run(remaining) != left[0]
+    assert contexts[0].run(remaining) is None
 
 
 async def test_in_thread_carries_and_gives_what_the_function_gives() -> None:
