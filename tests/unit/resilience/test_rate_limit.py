@@ -21,6 +21,8 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     registry,
 )
+from mcp_server_langgraph.resilience._line import Line, Sleeper
+from mcp_server_langgraph.resilience._tokens import TokenBucket
 from mcp_server_langgraph.resilience.testing import settle
 
 
@@ -142,6 +144,32 @@ async def test_a_newcomer_does_not_overtake_the_line() -> None:
     await asyncio.sleep(2)
     light = asyncio.ensure_future(pipeline.call(work, 1.0))
     assert [end - began for end in await asyncio.gather(heavy, light)] == pytest.approx([3, 4])
+
+
+async def test_a_newcomer_at_the_moment_of_a_turn_does_not_take_it() -> None:
+    pipeline = Pipeline("svc", RateLimit(1, max_wait=100))
+    await pipeline.call(when)
+    began = time()
+    newcomers: list[asyncio.Task[float]] = []
+    asyncio.get_running_loop().call_at(
+        began + 1, lambda: newcomers.append(asyncio.ensure_future(pipeline.call(when)))
+    )
+    assert await pipeline.call(when) - began == pytest.approx(1)
+    assert await newcomers[0] - began == pytest.approx(2)
+
+
+def test_one_whose_loop_was_closed_takes_nothing_and_holds_nobody_up() -> None:
+    class Gone(Sleeper):
+        def wake(self) -> bool:
+            return False
+
+    bucket = TokenBucket(1.0, 1.0, 1.0)
+    line = Line(bucket, 0.0)
+    assert bucket.take(1.0, 0.0)
+    assert line.join(Gone(), 1.0, 0.0, 10.0, 10) is None
+    line.advance(1.0)
+    assert not line.waiting
+    assert bucket.level(1.0) == 1.0
 
 
 async def test_a_raised_rate_is_used_by_those_in_line_and_leaves_the_level() -> None:

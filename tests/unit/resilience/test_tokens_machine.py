@@ -196,3 +196,14 @@ def test_a_bucket_that_has_run_for_a_year_is_exact() -> None:
         assert not bucket.take(1.0, now)
         now += bucket.delay(1.0, now)
     assert now - 31_536_000.123 == pytest.approx(60.0, abs=1e-3)
+
+
+def test_two_refunds_together_leave_what_was_taken_in_between() -> None:
+    bucket = TokenBucket(1.0, 1.0, 10.0)
+    bucket.opened()
+    bucket.opened()
+    first, second = bucket.take(6.0, 0.0), bucket.take(4.0, 0.0)
+    assert bucket.take(1.0, 4.0)
+    bucket.refund(6.0, first, 4.0)
+    bucket.refund(4.0, second, 4.0)
+    assert bucket.level(4.0) == pytest.approx(9.0)
