@@ -11,6 +11,7 @@ from . import ours, peers
 from ._measure import Case
 from ._stacks import Fn, Guarded, Limits, Stack
 from .hand_fused import HAND_FUSED
+from .hand_fused_five import HAND_FUSED_FIVE
 
 __all__ = ["BARE", "CONCURRENT", "FAIL_FAST", "RETRY", "STACKS", "SUCCESS", "SUSPENDING", "cases"]
 
@@ -56,9 +57,18 @@ STACKS: Final = (
     Stack("one more async frame", one_frame),
     *ours.STACKS,
     HAND_FUSED,
+    HAND_FUSED_FIVE,
     *peers.STACKS,
 )
-_RIVALS: Final = (ours.FOUR, HAND_FUSED, peers.NOPANIC, peers.PYRESILIENCE, peers.NAIVE)
+_RIVALS: Final = (
+    ours.FOUR,
+    ours.FIVE,
+    HAND_FUSED,
+    HAND_FUSED_FIVE,
+    peers.NOPANIC,
+    peers.PYRESILIENCE,
+    peers.NAIVE,
+)
 
 
 async def give() -> int:
@@ -139,14 +149,15 @@ async def opened(stack: Stack) -> Fn:
 
 async def cases() -> list[Case]:
     """Every case of every table, ready to be sampled."""
-    found = [_case(SUCCESS, stack, give) for stack in STACKS]
+    found = [_case(SUCCESS, stack, give)._replace(before=stack.before) for stack in STACKS]
     found += [_case(SUSPENDING, stack, suspend) for stack in STACKS]
     found.append(Case(FAIL_FAST, "one raise and catch", functools.partial(fail_all, fail)))
     for stack in _RIVALS:
         found.append(Case(FAIL_FAST, stack.name, functools.partial(fail_all, await opened(stack))))
+    found.append(Case(FAIL_FAST, ours.TRIED.name, functools.partial(succeed_all, await opened(ours.TRIED))))
     for stack in (Stack("plain loop", plain_retry), *_RIVALS):
         found.append(_case(RETRY, stack, failing_first()))
-    for stack in (BARE, peers.TIMEOUT, *_RIVALS):
+    for stack in (BARE, peers.TIMEOUT, ours.CUT, *_RIVALS):
         found.append(Case(CONCURRENT, stack.name, Crowd(stack).sample, TASKS, every=10))
     return found
 

@@ -6,7 +6,7 @@ Every check raises AssertionError with the stack's name and what it did instead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
 from mcp_server_langgraph.resilience.testing import run
@@ -98,6 +98,31 @@ async def counts(stack: Stack) -> None:
     assert all(value == 3 for value in grown.values()), f"{stack.name}: {grown}"
 
 
+async def inherits(stack: Stack) -> None:
+    """The function and a task that it makes see when the call must be over; what is left of it afterwards, not."""
+    loop = asyncio.get_running_loop()
+    release = loop.create_future()
+    seen: list[float | None] = []
+    left: list[asyncio.Task[None]] = []
+
+    async def look(after: Awaitable[object]) -> None:
+        await after
+        seen.append(guarded.deadline())
+
+    async def answer() -> None:
+        await look(asyncio.sleep(0))
+        await asyncio.create_task(look(asyncio.sleep(0)))
+        left.append(asyncio.create_task(look(release)))
+        await asyncio.sleep(1)
+
+    guarded = stack.build(answer, LIMITS)
+    end = loop.time() + 2 * LIMITS.seconds
+    await guarded.call()
+    release.set_result(None)
+    await left[0]
+    assert [*seen, guarded.deadline()] == [end, end, None, None], f"{stack.name}: {seen}"
+
+
 async def error_of(call: Callable[[], Any]) -> BaseException | None:
     try:
         await call()
@@ -112,6 +137,7 @@ _CHECKS: Final[dict[str, Callable[[Stack], Coroutine[Any, Any, None]]]] = {
     Job.CUTS: cuts,
     Job.LIMITS: limits,
     Job.COUNTS: counts,
+    Job.INHERITS: inherits,
 }
 
 

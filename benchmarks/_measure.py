@@ -23,7 +23,7 @@ WARM_UP: Final = 300
 
 class Case(NamedTuple):
     """One cell of a table. ``sample(n)`` makes n calls; ``calls``: how many make a sample (None: by their length);
-    ``every``: in which rounds it takes part.
+    ``every``: in which rounds it takes part; ``before``: what is done before each sample, untimed.
     """
 
     table: str
@@ -31,6 +31,7 @@ class Case(NamedTuple):
     sample: Callable[[int], Awaitable[None]]
     calls: int | None = None
     every: int = 1
+    before: Callable[[], object] | None = None
 
 
 class Measured(NamedTuple):
@@ -75,6 +76,8 @@ async def _calls_of(case: Case, sample_ms: float) -> int:
 
 
 async def _sample(case: Case, calls: int) -> float:
+    if case.before is not None:
+        case.before()
     began = time.process_time_ns()
     await case.sample(calls)
     return (time.process_time_ns() - began) / calls

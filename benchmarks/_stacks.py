@@ -24,6 +24,7 @@ class Guarded(NamedTuple):
 
     call: Fn
     numbers: Callable[[], Mapping[str, float]] = dict
+    deadline: Callable[[], float | None] = lambda: None  # the end of the one that the running code inherits
 
 
 class Job:
@@ -34,6 +35,7 @@ class Job:
     CUTS = "cuts"
     LIMITS = "limits"
     COUNTS = "counts"
+    INHERITS = "inherits"
 
 
 ALL_FOUR: Final = frozenset({Job.RETRIES, Job.OPENS, Job.CUTS, Job.LIMITS})
@@ -47,3 +49,4 @@ class Stack(NamedTuple):
     name: str
     build: Builder
     jobs: frozenset[str] = frozenset()
+    before: Callable[[], object] | None = None  # done before each sample of a call that succeeds, untimed

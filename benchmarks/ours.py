@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from mcp_server_langgraph.resilience import (
+    Budget,
     Bulkhead,
     Call,
     CircuitBreaker,
@@ -17,6 +18,7 @@ from mcp_server_langgraph.resilience import (
     Retry,
     Timeout,
     circuit_breaker,
+    current_deadline,
     registry,
     retry_with_backoff,
     with_bulkhead,
@@ -26,7 +28,7 @@ from mcp_server_langgraph.resilience.metrics import Histogram, HistogramValue
 
 from ._stacks import ALL_FOUR, Fn, Guarded, Job, Limits, Stack
 
-__all__ = ["ADR", "FIVE", "FOUR", "GENERAL", "PARTS", "STACKS"]
+__all__ = ["ADR", "CUT", "EXPORTED", "FIVE", "FOUR", "GENERAL", "PARTS", "STACKS", "TRIED"]
 
 Policies = Callable[[Limits], tuple[Policy, ...]]
 
@@ -36,7 +38,7 @@ def breaker(limits: Limits) -> CircuitBreaker:
 
 
 def retry(limits: Limits) -> Retry:
-    return Retry(limits.attempts, multiplier=0.0)
+    return Retry(limits.attempts, multiplier=0.0, budget=Budget.unlimited())
 
 
 def four(limits: Limits) -> tuple[Policy, ...]:
@@ -50,7 +52,13 @@ def five(limits: Limits) -> tuple[Policy, ...]:
 
 def decorated(policies: Policies, fn: Fn, limits: Limits) -> Guarded:
     pipeline = Pipeline("benchmark", *policies(limits))
-    return Guarded(pipeline(fn), functools.partial(numbers_of, pipeline))
+    return Guarded(pipeline(fn), functools.partial(numbers_of, pipeline), deadline)
+
+
+def deadline() -> float | None:
+    """When the deadline ends that the running code inherits."""
+    inherited = current_deadline()
+    return None if inherited is None else inherited.when
 
 
 def called(fn: Fn, limits: Limits) -> Guarded:
@@ -59,12 +67,24 @@ def called(fn: Fn, limits: Limits) -> Guarded:
     return Guarded(functools.partial(pipeline.call, fn), functools.partial(numbers_of, pipeline))
 
 
+def tried(fn: Fn, limits: Limits) -> Guarded:
+    """Through ``pipeline.try_call(fn)``, which gives the end as a value; here only its error or result."""
+    pipeline = Pipeline("benchmark", *five(limits))
+
+    async def call() -> Any:
+        ended = await pipeline.try_call(fn)
+        return ended.value if ended.error is None else ended.error
+
+    return Guarded(call, functools.partial(numbers_of, pipeline), deadline)
+
+
 def adr(fn: Fn, limits: Limits) -> Guarded:
     """The decorators as ADR-0030 stacks them."""
     known = registry.pipelines()
     guarded = with_bulkhead(limit=limits.limit)(fn)
     guarded = with_timeout(seconds=limits.seconds)(guarded)
-    guarded = retry_with_backoff(max_attempts=limits.attempts, multiplier=0.0)(guarded)
+    unlimited = Budget.unlimited()
+    guarded = retry_with_backoff(max_attempts=limits.attempts, multiplier=0.0, budget=unlimited)(guarded)
     guarded = circuit_breaker(fail_max=limits.fail_max, timeout=60)(guarded)
     [pipeline] = [pipeline for pipeline in registry.pipelines() if pipeline not in known]
     return Guarded(guarded, functools.partial(numbers_of, pipeline))
@@ -120,29 +140,34 @@ def _stack(name: str, policies: Policies, *jobs: str) -> Stack:
     return Stack(name, functools.partial(decorated, policies), frozenset({Job.COUNTS, *jobs}))
 
 
+CUT: Final = _stack(
+    "pipeline, retry and attempt timeout",
+    lambda it: (retry(it), Timeout(it.seconds)),
+    Job.RETRIES,
+    Job.CUTS,
+)
 PARTS: Final = (
     _stack("pipeline, no policy (histogram)", lambda _: ()),
     _stack("pipeline, circuit breaker", lambda it: (breaker(it),), Job.OPENS),
     _stack("pipeline, retry", lambda it: (retry(it),), Job.RETRIES),
     _stack("pipeline, bulkhead", lambda it: (Bulkhead(it.limit),), Job.LIMITS),
-    _stack(
-        "pipeline, retry and attempt timeout",
-        lambda it: (retry(it), Timeout(it.seconds)),
-        Job.RETRIES,
-        Job.CUTS,
-    ),
+    CUT,
     _stack("pipeline, hedge that does not begin", lambda _: (Hedge(),)),
     _stack("pipeline, total timeout", lambda it: (Timeout(it.seconds),), Job.CUTS),
 )
 FOUR: Final = _stack("**pipeline, four policies**", four, *ALL_FOUR)
 ADR: Final = Stack("**ADR's four decorators**", adr, ALL_FOUR | {Job.COUNTS})
-FIVE: Final = _stack("pipeline, five (with total timeout)", five, *ALL_FOUR)
+FIVE: Final = _stack("**pipeline, five policies**", five, *ALL_FOUR, Job.INHERITS)
 GENERAL: Final = Stack("pipeline, four, not fused", general, ALL_FOUR | {Job.COUNTS})
+EXPORTED: Final = FIVE._replace(name="pipeline, five, numbers read in between", before=registry.metrics)
+TRIED: Final = Stack("pipeline, five, as a value (try_call)", tried, frozenset({Job.COUNTS, Job.INHERITS}))
 STACKS: Final = (
     *PARTS,
     FOUR,
     ADR,
     Stack("pipeline.call, four policies", called, ALL_FOUR | {Job.COUNTS}),
     FIVE,
+    EXPORTED,
+    TRIED,
     GENERAL,
 )

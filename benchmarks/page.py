@@ -36,6 +36,7 @@ def main() -> None:
 def render(page: str) -> str:
     """The page with its tables as the results have them now."""
     blocks = {"machine": _machine(), "success": _beside(), "import": _imports()}
+    blocks |= {"increments": _increments(), "parts": _tables(_read("parts", PREFERRED))[0][0]}
     blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
     return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
 
@@ -57,6 +58,36 @@ def _beside() -> str:
         rows.append([name, cells[0], cells[1], *ratios, cells[4]])
     ratios = [f"x, {version}" for version in columns]
     return table(["", "median ns", "min ns", *ratios, "ns more, suspending once"], rows)
+
+
+# Each policy's row, the row of the same without it, and what it was to cost at most, in bare awaits.
+_ALONE: Final = (
+    ("histogram alone", "pipeline, no policy (histogram)", "", 7.0),
+    ("circuit breaker", "pipeline, circuit breaker", "pipeline, no policy (histogram)", 1.5),
+    ("retry", "pipeline, retry", "pipeline, no policy (histogram)", 1.0),
+    ("bulkhead", "pipeline, bulkhead", "pipeline, no policy (histogram)", 1.0),
+    ("attempt timeout", "pipeline, retry and attempt timeout", "pipeline, retry", 3.0),
+    ("total timeout", "pipeline, total timeout", "pipeline, no policy (histogram)", 4.0),
+    ("total timeout over four", "**pipeline, five policies**", "**pipeline, four policies**", 4.0),
+    ("the same by hand", "the same five, fused by hand", "the same work, fused by hand", 4.0),
+)
+
+
+def _increments() -> str:
+    """What each policy adds, in bare awaits, by the minimum: the differences are small, and noise only adds."""
+    columns = {version: _tables(_read("cost", version))[0][1] for version in _present("cost")}
+    rows = []
+    for name, row, without, aim in _ALONE:
+        more = [_in_bare_awaits(cells, row) - _in_bare_awaits(cells, without) for cells in columns.values()]
+        rows.append([name, f"{aim:.1f}", *(f"{each:+.1f}" if without else f"{each:.1f}" for each in more)])
+    return table(["", "aim, 3.12", *columns], rows)
+
+
+def _in_bare_awaits(cells: Cells, row: str) -> float:
+    if not row:
+        return 0.0
+    least, bare = (float(cells[name][1].replace(",", "")) for name in (row, "bare await"))
+    return least / bare
 
 
 def _imports() -> str:

@@ -38,7 +38,7 @@ LANGUAGES = {
 def _nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in [*DEFAULTS, *map(str.upper, Settings.model_fields)]:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(events, "_listeners", ())
+    monkeypatch.setattr(events, "listeners", ())
     registry.reset()
     yield
     registry.reset()

@@ -15,6 +15,7 @@ from mcp_server_langgraph.resilience import (
     CircuitOpen,
     Criticality,
     Degradation,
+    Ended,
     Endpoints,
     Fallback,
     Hedge,
@@ -160,9 +161,17 @@ async def called(service: Service, other: Callable[[int], Awaitable[str]]) -> No
     assert_type(await pipeline.call(service.fetch, "key"), bytes)
     assert_type(await pipeline.call(other, 1), str)
     assert_type(pipeline.call_sync(parse, "text"), int)
+    ended = await pipeline.try_call(fetch, "url", retries=2)
+    assert_type(ended, Ended[bytes])
+    assert_type(ended.value, bytes | None)
+    assert_type(ended.error, Exception | None)
+    assert_type(ended.unwrap(), bytes)
+    assert_type(ended.verdict, Verdict)
+    assert_type(pipeline.try_call_sync(parse, "text").unwrap(), int)
     assert_type([item async for item in pipeline.stream(tokens, "hello")], list[str])
     await pipeline.call(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await pipeline.call(fetch)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    await pipeline.try_call(fetch, 1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await pipeline.call(parse, "text")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     pipeline.stream(fetch, "url")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -26,6 +26,7 @@ from .cooldown import Cooldown
 from .criticality import Criticality, criticality, current_criticality
 from .deadline import current_deadline, detached, remaining
 from .degradation import Degradation, collect_degradations
+from .ended import Ended
 from .errors import (
     BulkheadFull,
     CircuitOpen,
@@ -86,6 +87,7 @@ __all__ = [
     "Criticality",
     "DeadlineExceeded",
     "Degradation",
+    "Ended",
     "Endpoints",
     "Event",
     "Fallback",

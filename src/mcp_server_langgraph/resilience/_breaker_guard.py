@@ -6,6 +6,7 @@ In the closed state's success path there is no lock: one identity check lets a c
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -45,8 +46,13 @@ if token$ is None: token$ = enter_slowly$(now)
 if token$ is machine$.door and machine$.quiet: counts$.successes += 1
 else: succeeded$(token$, now)
 """,
-    shut="shut$(now) if machine$.door is None else 0.0",
+    refusal="None if machine$.door is not None else refuses$(now)",
 )
+
+
+# Bound once, as every call asks while the circuit is open.
+_LEVEL: Final = logging.DEBUG
+_hears: Final = events.remembered_levels.get
 
 
 class BreakerGuard(Guard):
@@ -60,7 +66,7 @@ class BreakerGuard(Guard):
         self.site = site
 
     def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
-        slow = {"enter_slowly": self.enter_slowly, "shut": self.shut_for, "refusal": self.refusal}
+        slow = {"enter_slowly": self.enter_slowly, "refuses": self.refuses}
         return Inline(_LINES, {"machine": self.machine, "counts": self.counts, **slow})
 
     def enter(self, now: float) -> Admission | None:
@@ -69,23 +75,35 @@ class BreakerGuard(Guard):
 
     def enter_slowly(self, now: float) -> Admission | None:
         """The way in where there is no open door: the machine is asked, or the call refused at once."""
-        left = self.shut_for(now)
-        if left > 0:
-            raise self.refusal(left)
+        refusal = self.refuses(now)
+        if refusal is not None:
+            try:
+                raise refusal
+            finally:
+                del refusal  # an exception kept in its own frame is a cycle
         return self._ask(now)
 
-    def shut_for(self, now: float) -> float:
-        """Seconds for which calls are refused without asking the machine; 0 or less where it has to be asked."""
+    def refuses(self, now: float) -> CircuitOpen | None:
+        """What to raise where calls are refused without asking the machine; it is counted. None: it has to be asked."""
         machine = self.machine
-        if machine.automatic and machine.state is _OPEN:
-            return machine.open_until - now
-        return 0.0
-
-    def refusal(self, retry_after: float | None) -> CircuitOpen:
-        """Count a refusal, and give what to raise."""
+        if not machine.automatic or machine.state is not _OPEN:
+            return None
+        left = machine.open_until - now
+        if left <= 0:
+            return None
+        # As `_refusal`, without its call: this is the way of every call while the circuit is open.
         self.counts.rejected += 1
-        events.emit("rejected", self.breaker.label, policy=CircuitOpen.policy)
+        if events.listeners or _hears(_LEVEL, True):
+            self._tell()
+        return CircuitOpen(self.breaker.name or "unnamed", left)
+
+    def _refusal(self, retry_after: float | None) -> CircuitOpen:
+        self.counts.rejected += 1
+        self._tell()
         return CircuitOpen(self.breaker.label, retry_after)
+
+    def _tell(self) -> None:
+        events.emit("rejected", self.breaker.label, policy=CircuitOpen.policy)
 
     def _ask(self, now: float) -> Admission | None:
         breaker = self.breaker
@@ -101,7 +119,7 @@ class BreakerGuard(Guard):
             after = breaker.count_change(before)
         breaker.tell_change(before, after)
         if refused:
-            raise self.refusal(wait)
+            raise self._refusal(wait)
         return admission
 
     def succeeded(self, token: Admission | None, now: float) -> None:

@@ -24,12 +24,14 @@ from ._inline import BY_METHODS, Lines
 
 # A guard that cannot wait, one that can, and the retry loop.
 Kind = Literal["guard", "waiting", "repeat"]
-# bound: a decorated function; call: the function comes first; step: after a policy that is given the `Call`.
-Face = Literal["bound", "call", "step"]
+# bound: a decorated function; call: the function comes first; try: so too, and the end is given as a value; step:
+# after a policy that is given the `Call`.
+Face = Literal["bound", "call", "try", "step"]
 
 _PARAMETERS: Final[dict[Face, str]] = {
     "bound": "*args, **kwargs",
     "call": "fn, /, *args, **kwargs",
+    "try": "fn, /, *args, **kwargs",
     "step": "call",
 }
 
@@ -88,10 +90,22 @@ class _Writer:
         return self.shape.face != "step"
 
     @property
+    def catching(self) -> bool:
+        """Whether the end of the call is given as a value."""
+        return self.shape.face == "try"
+
+    def given(self, value: str) -> str:
+        """What to return for a value."""
+        return f"Ended(site, {value})" if self.catching else value
+
+    @property
     def target(self) -> str:
         if not self.shape.last:
             return "proceed(Call(fn, args, kwargs, site))" if self.outermost else "proceed(call)"
-        return "fn(*args, **kwargs)" if self.outermost else "call.fn(*call.args, **call.kwargs)"
+        if not self.outermost:
+            return "call.fn(*call.args, **call.kwargs)"
+        # Handing on keyword arguments copies them, even where there are none.
+        return "(fn(*args, **kwargs) if kwargs else fn(*args))"
 
 
 def write(shape: Shape) -> str:
@@ -99,7 +113,7 @@ def write(shape: Shape) -> str:
     w = _Writer(shape)
     with w.block(f"{'' if shape.sync else 'async '}def frame({_PARAMETERS[shape.face]}):"):
         if w.outermost:
-            w(f"if site.bypassed: return {w.wait}fn(*args, **kwargs)")
+            _write_bypass(w)
         if shape.sync:
             w("time = monotonic")
         else:
@@ -111,20 +125,36 @@ def write(shape: Shape) -> str:
             _write_with_task(w)
         else:
             _write_body(w)
-        w("return result")
+        w(f"return {w.given('result')}")
     return "\n".join(w.lines) + "\n"
+
+
+def _write_bypass(w: _Writer) -> None:
+    result = f"{w.wait}fn(*args, **kwargs)"
+    if not w.catching:
+        w(f"if site.bypassed: return {result}")
+        return
+    with w.block("if site.bypassed:"):
+        w(f"try: return {w.given(result)}")
+        w("except Exception as exc: return Ended(site, None, exc)")
 
 
 def _write_early_refusals(w: _Writer) -> None:
     for index, node in enumerate(w.shape.nodes):
         if node.early:
             assert node.lines is not None
-            w.copy(f"left = {node.lines.shut}", index)
-            with w.block("if left > 0:"):
+            w.copy(f"refusal = {node.lines.refusal}", index)
+            with w.block("if refusal is not None:"):
                 if any(outer.kind == "repeat" for outer in w.shape.nodes[:index]):
                     w("attempts.first += 1")
-                refusal = f"refusal{index}(left)"
-                w(f"raise refused({refusal})" if w.outermost else f"raise {refusal}")
+                if w.outermost:  # no refusal is a failure to the layer's own classifier
+                    w("if judged_by_us: meter.neutral += 1")
+                    w("else: ended(refusal)")
+                if w.catching:
+                    w("return Ended(site, None, refusal)")
+                    continue
+                w("try: raise refusal")
+                w("finally: refusal = None")  # an exception kept in its own frame is a cycle
 
 
 def _write_with_task(w: _Writer) -> None:
@@ -149,12 +179,16 @@ def _write_measured(w: _Writer) -> None:
     if w.shape.judged:
         with w.block("except BadResult as bad:"):
             w("ended(bad)")
-            w("return bad.result")
+            w("return Ended(site, bad.result, None, bad)" if w.catching else "return bad.result")
+    if w.catching:
+        with w.block("except Exception as exc:"):
+            w("ended(exc)")
+            w("return Ended(site, None, exc)")
     with w.block("except BaseException as exc:"):
         w("ended(exc)")
         w("raise")
     w("elapsed = now - started")
-    w("counts[bisect_left(bounds, elapsed)] += 1")
+    w("counts[0 if elapsed <= least else bisect_left(bounds, elapsed)] += 1")
     w("histogram.sum += elapsed")
 
 

@@ -4,7 +4,7 @@ The lines do what ``enter`` and ``succeeded`` do where nothing is out of the ord
 methods, which stay the reference (`Guard.run`; the tests run both). In them ``$`` stands for the guard's number in the
 frame, so that ``places$`` is what the guard put into ``names`` under "places". The frame has ``now`` and ``time``, and
 for a guard that asks for them (``task``) ``loop``, ``task`` and ``quick``: True while the task is there, nobody has
-asked to cancel it, this is the call's first attempt, and no guard further out had to leave the shortest way.
+asked to cancel it, nothing has been waited for, and this is the call's first attempt.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Lines(NamedTuple):
     """The source of one kind of guard; equal lines make equal frames.
 
     ``enter`` sets ``token$``, ``success`` ends it; ``token`` is the expression that gives ``failed`` its token.
-    ``shut`` is an expression for the seconds during which every call is refused; where nothing that stands outside
-    has to act before, the frame looks at it first of all and raises ``refusal$(seconds)``.
+    ``refusal`` is an expression for what to raise where every call is refused now, else None; where nothing that stands
+    outside has to act before, the frame looks at it first of all.
     """
 
     enter: str
     success: str
     token: str = "token$"
-    shut: str = ""
+    refusal: str = ""
     task: bool = False
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import _functions, _fuse
-from .errors import Rejected
+from .ended import Ended
 from .metrics import Histogram, Sample
 from .outcome import Outcome, classify
 from .policy import WAIT, BadResult, Call, Guard, Policy, Repeat, Site
@@ -35,14 +35,6 @@ class CallMeter:
             self.failures += 1
         else:
             self.neutral += 1
-
-    def refused(self, exc: Rejected) -> Rejected:
-        """Count a call that was refused before anything else happened; gives ``exc`` back."""
-        if self.site.classifier is classify:
-            self.neutral += 1  # that is what it says of every refusal
-        else:
-            self.ended(exc)
-        return exc
 
     def samples(self) -> Iterator[Sample]:
         """The numbers as they are now."""
@@ -100,10 +92,12 @@ class Linker:
             "ended": self.meter.ended,
             "fn": fn,
             "histogram": histogram,
+            "least": histogram.bounds[0],
             "judge_result": self.site.judge_result,
             "pipeline": self.owner,  # whoever keeps the frame keeps the pipeline: it is listed, and reloaded
             "proceed": proceed,
-            "refused": self.meter.refused,
+            "judged_by_us": self.site.classifier is classify,
+            "meter": self.meter,
             "site": self.site,
             "sleep": time.sleep if shape.sync else asyncio.sleep,
         }
@@ -118,6 +112,7 @@ _COMMON: Final[dict[str, Any]] = {
     "__name__": __name__,
     "BadResult": BadResult,
     "Call": Call,
+    "Ended": Ended,
     "WAIT": WAIT,
     "bisect_left": bisect.bisect_left,
     "current_task": asyncio.current_task,
@@ -151,7 +146,7 @@ def _part(node: Guard | Repeat, outer: list[Guard | Repeat]) -> _fuse.Node:
     if inline is None:
         return _fuse.Node(kind)
     gives_way = all(isinstance(other, Repeat) or other.gives_way for other in outer)
-    return _fuse.Node(kind, inline.lines, early=gives_way and bool(inline.lines.shut))
+    return _fuse.Node(kind, inline.lines, early=gives_way and bool(inline.lines.refusal))
 
 
 def _names_of(node: Guard | Repeat, index: int, outer: list[Guard | Repeat]) -> dict[str, Any]:

@@ -30,7 +30,10 @@ class Event:
 
 Listener = Callable[[Event], None]
 
-_listeners: tuple[Listener, ...] = ()
+# To be looked at, not changed, before telling of what happens very often: who listens, and what the logger remembers of
+# its levels (it forgets that where one changes). Asking the logger costs a fourth of a refusal.
+listeners: tuple[Listener, ...] = ()
+remembered_levels: Final[dict[int, bool]] = getattr(logger, "_cache", {})
 
 _LEVELS: Final = {
     "budget_refused": logging.DEBUG,
@@ -57,12 +60,12 @@ _LEVELS: Final = {
 
 def subscribe(listener: Listener) -> Callable[[], None]:
     """Call ``listener`` with every event from now on. Returns a function that ends it."""
-    global _listeners
-    _listeners = (*_listeners, listener)
+    global listeners
+    listeners = (*listeners, listener)
 
     def unsubscribe() -> None:
-        global _listeners
-        _listeners = tuple(other for other in _listeners if other is not listener)
+        global listeners
+        listeners = tuple(other for other in listeners if other is not listener)
 
     return unsubscribe
 
@@ -80,9 +83,9 @@ def emit(kind: str, pipeline: str, /, **details: Any) -> None:
             text,
             extra={"event": kind, "pipeline": pipeline, **_safe(details)},
         )
-    if _listeners:
+    if listeners:
         event = Event(kind, pipeline, details)
-        for listener in _listeners:
+        for listener in listeners:
             _tell(listener, event)
 
 

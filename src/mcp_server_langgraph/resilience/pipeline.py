@@ -18,6 +18,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from . import _functions, _fuse, _order, config, events
 from ._link import Bound, CallMeter, Linker, segments_of
+from .ended import Ended
 from .errors import ConfigurationError
 from .metrics import Meter
 from .outcome import Classifier, classify
@@ -101,6 +102,25 @@ class Pipeline:
             _functions.refuse_sync(fn, self)
             self._sync_call = self._linker.frame("call", sync=True)
         return cast(T, self._sync_call(fn, *args, **kwargs))
+
+    def try_call(
+        self, fn: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Awaitable[Ended[T]]:
+        """Call ``fn`` through the policies, and give the end as a value: see `Ended`.
+
+        Raises no Exception; cancellation and its like (BaseException) pass. An open circuit's refusal is not even
+        raised inside, unless a policy that must act before stands around the breaker.
+        """
+        self.try_call = self._linker.frame("try", sync=False)  # type: ignore[method-assign]
+        ended: Awaitable[Ended[T]] = self.try_call(fn, *args, **kwargs)
+        return ended
+
+    def try_call_sync(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Ended[T]:
+        """The same for a plain function. Raises TypeError where a policy cannot guard one."""
+        _functions.refuse_sync(fn, self)
+        self.try_call_sync = self._linker.frame("try", sync=True)  # type: ignore[method-assign]
+        ended: Ended[T] = self.try_call_sync(fn, *args, **kwargs)
+        return ended
 
     def stream(
         self, fn: Callable[P, AsyncGenerator[T, Any]], /, *args: P.args, **kwargs: P.kwargs

@@ -145,7 +145,7 @@ _ATTEMPT: Final = Lines(
     token="(task, queue$) if token$ is None else token$",
     task=True,
 )
-# Under a total timeout of the same frame, which is no longer quick where anything but its own deadline may bind.
+# Under a total timeout of the same frame, whose deadline is this task's own, and was not over when the call entered.
 _ATTEMPT_UNDER_TOTAL: Final = _ATTEMPT._replace(enter=_ATTEMPT_ENTERS.format(unbound=""))
 
 
@@ -223,7 +223,6 @@ if (quick and queue$.loop is loop and queue$.seconds == policy$.seconds
 else:
     token$ = enter$(now)
     queue$ = nowhere$
-    quick = False
 """,
     success="""
 if queue$ is nowhere$:
@@ -351,7 +350,7 @@ class timeout:  # noqa: N801 (the shape and the spelling of asyncio.timeout)
         when = (
             f" when={self._when if self._when is None else round(self._when, 3)}" if state == "active" else ""
         )
-        return f"<timeout [{state}]{when}>"
+        return f"<Timeout [{state}]{when}>"  # to the letter what asyncio's says
 
     async def __aenter__(self) -> timeout:
         if self._deadline is not None:
@@ -376,8 +375,26 @@ class timeout:  # noqa: N801 (the shape and the spelling of asyncio.timeout)
         deadline = self._deadline
         assert deadline is not None
         self._state = "finished"
-        if deadline.close() and isinstance(exc, asyncio.CancelledError):
+        if not deadline.close() or exc is None:
+            return
+        if isinstance(exc, asyncio.CancelledError):
             raise self._error(deadline) from exc
+        self._tell_of_cut(exc, deadline)
+        if isinstance(exc, BaseExceptionGroup):
+            for each in cast("BaseExceptionGroup[BaseException]", exc).exceptions:
+                self._tell_of_cut(each, deadline)
+
+    def _tell_of_cut(self, exc: BaseException, deadline: Deadline) -> None:
+        """Where something else was raised because of the cut, put our error before the CancelledError that it came of
+        (as asyncio does since 3.13).
+        """
+        while (context := exc.__context__) is not None:
+            if isinstance(context, asyncio.CancelledError):
+                error = self._error(deadline)
+                error.__context__ = error.__cause__ = context
+                exc.__context__ = error
+                return
+            exc = context
 
     def _error(self, deadline: Deadline) -> TimedOut:
         if self._seconds is None or deadline.inherited:

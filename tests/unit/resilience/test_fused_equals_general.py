@@ -65,6 +65,15 @@ def general(pipeline: Pipeline) -> Invoke:
     return invoke
 
 
+def tried(pipeline: Pipeline) -> Invoke:
+    """Through the frame that gives values."""
+
+    async def invoke(fn: Callable[..., Awaitable[Any]]) -> Any:
+        return (await pipeline.try_call(fn)).unwrap()
+
+    return invoke
+
+
 class Script:
     """A dependency that does what the script says, call by call, and notes what reached it."""
 
@@ -113,10 +122,10 @@ class Caller(NamedTuple):
 
 
 async def trace(
-    names: Sequence[str], steps: Sequence[Step], callers: Sequence[Caller], fused: bool
+    names: Sequence[str], steps: Sequence[Step], callers: Sequence[Caller], form: Callable[[Pipeline], Invoke]
 ) -> list[Any]:
     pipeline = Pipeline("p", *(MAKERS[name]() for name in names), is_failure=lambda result: result == "bad")
-    invoke: Invoke = pipeline.call if fused else general(pipeline)
+    invoke = form(pipeline)
     script = Script(steps, invoke)
     loop = asyncio.get_running_loop()
 
@@ -169,5 +178,7 @@ CALLERS = st.builds(
     steps=st.lists(STEPS, min_size=1, max_size=6),
     callers=st.lists(CALLERS, min_size=1, max_size=5),
 )
-def test_both_forms_behave_the_same(names: list[str], steps: list[Step], callers: list[Caller]) -> None:
-    assert run(trace(names, steps, callers, fused=True)) == run(trace(names, steps, callers, fused=False))
+def test_all_forms_behave_the_same(names: list[str], steps: list[Step], callers: list[Caller]) -> None:
+    reference = run(trace(names, steps, callers, general))
+    assert run(trace(names, steps, callers, lambda pipeline: pipeline.call)) == reference
+    assert run(trace(names, steps, callers, tried)) == reference

@@ -31,6 +31,12 @@ def open_breaker() -> CircuitBreaker:
     return breaker
 
 
+def opened_breaker() -> CircuitBreaker:
+    breaker = CircuitBreaker("svc", fail_max=1)
+    breaker.machine.open(0.0, "failures")
+    return breaker
+
+
 def full_bulkhead(max_wait: float) -> Bulkhead:
     bulkhead = Bulkhead(1, max_wait=max_wait)
     bulkhead.places.free.pop()
@@ -42,6 +48,7 @@ FAILING: dict[str, Callable[[], list[Policy]]] = {
     "exhausted": lambda: [Retry(jitter="none", reraise=False)],
     "the breaker opens between attempts": lambda: [Retry(jitter="none"), CircuitBreaker("svc", fail_max=2)],
     "refused by the breaker": lambda: [open_breaker()],
+    "refused before all else": lambda: [Bulkhead(2), opened_breaker()],
     "refused by the bulkhead": lambda: [full_bulkhead(0)],
     "refused after a wait": lambda: [full_bulkhead(1)],
     "hedged": lambda: [Hedge(1)],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -380,3 +381,24 @@ async def test_the_decorator_takes_the_policys_options() -> None:
     with pytest.raises(TimedOut) as caught:
         await slow()
     assert caught.value.seconds == 2
+
+
+async def test_an_attempt_after_a_cancellation_that_was_forgotten_is_still_cut() -> None:
+    """As under ``asyncio.timeout``: what was asked of the task before the block began is not its concern."""
+    attempts = 0
+
+    async def forgetful() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 1:
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            raise ConnectionError
+        await asyncio.sleep(60)
+
+    with pytest.raises(TimedOut) as caught:
+        await Pipeline("p", Retry(2, jitter="none"), Timeout(5)).call(forgetful)
+    assert (caught.value.clock, attempts) == ("attempt", 2)

@@ -230,13 +230,13 @@ def test_outside_a_task_it_cannot_be_entered() -> None:
 
 async def test_its_repr_tells_its_state() -> None:
     block = timeout(3)
-    assert repr(block) == "<timeout [created]>"
+    assert repr(block) == "<Timeout [created]>"
     async with block:
-        assert repr(block) == "<timeout [active] when=3.0>"
+        assert repr(block) == "<Timeout [active] when=3.0>"
         block.reschedule(None)
-        assert repr(block) == "<timeout [active] when=None>"
-    assert repr(block) == "<timeout [finished]>"
+        assert repr(block) == "<Timeout [active] when=None>"
+    assert repr(block) == "<Timeout [finished]>"
     with pytest.raises(TimedOut):
         async with timeout(0) as cut:
             await asyncio.sleep(1)
-    assert repr(cut) == "<timeout [expired]>"
+    assert repr(cut) == "<Timeout [expired]>"
