@@ -6,7 +6,6 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Iterator
-from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -77,6 +76,9 @@ async def test_the_call_waits_for_a_loser_that_takes_its_time_to_end(primary: At
     assert await Pipeline("svc", hedge()).call(service) == 1
     assert now() == 3.5
     assert service.running == 0
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_the_call_waits_for_a_hedge_that_takes_its_time_to_end() -> None:
@@ -92,6 +94,13 @@ async def test_several_hedges_begin_a_delay_apart() -> None:
     assert service.hedges == [0, 1, 2]
     assert service.ended == {0: "cancelled", 1: "cancelled", 2: "ok"}
     assert (policy.snapshot().started, policy.snapshot().won) == (2, 1)
+
+
+async def test_none_begins_after_the_call_has_ended() -> None:
+    policy, service = hedge(max_hedges=2), Attempts(Attempt(1.5), Attempt(60))
+    assert await Pipeline("svc", policy).call(service) == 0
+    await asyncio.sleep(10)
+    assert len(service.begun) == 2
 
 
 async def test_none_begins_where_the_most_is_none() -> None:
@@ -157,22 +166,6 @@ async def test_a_result_that_is_judged_a_failure_is_hedged_and_given_back_where_
     assert await Pipeline("svc", hedge(), is_failure=lambda number: True).call(Attempts(Attempt(0.25))) == 0
 
 
-async def test_the_primary_shares_the_callers_context_and_a_hedge_has_a_copy_from_the_beginning() -> None:
-    asked: ContextVar[str] = ContextVar("asked", default="")
-    asked.set("caller")
-    seen = []
-
-    async def work() -> None:
-        seen.append(asked.get())
-        asked.set("primary" if current_hedge() == 0 else "hedge")
-        await asyncio.sleep(2)
-
-    await Pipeline("svc", hedge()).call(work)
-    assert seen == ["caller", "caller"]
-    assert asked.get() == "primary"
-    assert current_hedge() == 0
-
-
 async def test_arguments_and_a_key_of_an_outer_retry_are_those_of_every_attempt() -> None:
     seen: list[tuple[Any, ...]] = []
 
@@ -201,6 +194,29 @@ async def test_an_attempt_timeout_inside_cuts_each_attempt() -> None:
     assert await pipeline.call(service) == 2
     assert service.begun == [0.0, 1.0, 2.5]
     assert service.ended == {0: "cancelled", 1: "cancelled", 2: "ok"}
+
+
+async def test_a_primary_that_answers_its_interruption_with_an_error_has_lost_all_the_same() -> None:
+    policy, begun = hedge(max_hedges=2), 0
+
+    async def work() -> int:
+        nonlocal begun
+        begun += 1
+        if current_hedge():
+            await asyncio.sleep(0.5)
+            return current_hedge()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+        return 0
+
+    assert await Pipeline("svc", policy).call(work) == 1
+    assert begun == 2
+    assert policy.snapshot().wasted_seconds == 1.5
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_a_hedge_that_somebody_else_cancels_is_no_answer() -> None:
