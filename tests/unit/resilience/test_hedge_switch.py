@@ -65,7 +65,7 @@ class SwitchMachine(RuleBasedStateMachine):
 
 
 TestSwitch = SwitchMachine.TestCase
-TestSwitch.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
+TestSwitch.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 def lose(switch: HedgeSwitch, count: int, now: float = 0.0) -> list[bool]:
@@ -102,3 +102,10 @@ def test_what_ends_after_the_rest_began_before_it_and_has_no_say() -> None:
     assert not any(switch.ended(0, False, 31.0) for _ in range(50))
     assert switch.state(31.0) == ON
     assert lose(switch, 20, 31.0)[-1]
+
+
+def test_wins_from_before_the_rest_excuse_nothing_after_it() -> None:
+    switch = HedgeSwitch()
+    switch.ended(0, True, 0.0)
+    assert lose(switch, 20)[-1]
+    assert lose(switch, 20, 30.0)[-1]
