@@ -14,7 +14,7 @@ or, stacked, as ADR-0030 writes it::
 Only the standard library is imported.
 """
 
-from . import registry
+from . import registry, stacking
 from .adaptive import AdaptiveLimit
 from .budget import Budget
 from .bulkhead import Bulkhead, with_bulkhead
@@ -65,7 +65,7 @@ from .propagation import (
 )
 from .quota import Quota, Usage
 from .rate_limit import RateLimit, Reservation
-from .retry import Kind, Retry, retry_with_backoff
+from .retry import Kind, Limit, Retry, retry_with_backoff, throttled
 from .shed import Shed
 from .throttle import Throttle
 from .timeout import Timeout, timeout, with_timeout
@@ -96,6 +96,7 @@ __all__ = [
     "Keyed",
     "Kind",
     "LastGood",
+    "Limit",
     "LimitReached",
     "Outcome",
     "Outlier",
@@ -142,7 +143,9 @@ __all__ = [
     "registry",
     "remaining",
     "retry_with_backoff",
+    "stacking",
     "subscribe",
+    "throttled",
     "timeout",
     "with_bulkhead",
     "with_fallback",

@@ -234,7 +234,7 @@ def _write_repeat(w: _Writer, i: int) -> None:
         w(f"{holder}kwargs = with_key({holder}kwargs)")
     w("attempt = 1")
     w("began = now")
-    w("last = step = None")
+    w("past = step = None")
     w("attempts.first += 1")
     with w.block("try:"):
         with w.block("while True:"):
@@ -243,9 +243,9 @@ def _write_repeat(w: _Writer, i: int) -> None:
                 w("break")
             with w.block("except Exception as exc:"):
                 arguments = "fn, args, kwargs" if w.outermost else "call.fn, call.args, call.kwargs"
-                w(f"step = again(attempt, began, time(), exc, last, {arguments})")
+                w("if past is None: past = Past()")
+                w(f"step = again(attempt, began, time(), exc, past, {arguments})")
                 w("if step is None: raise")
-                w("last = exc")
             # Outside the handler, so that what is raised keeps the context it came with.
             w("if step.__class__ is not float: raise step")
             w(f"{w.wait}sleep(step)")
@@ -256,7 +256,9 @@ def _write_repeat(w: _Writer, i: int) -> None:
                 w("call.attempt = attempt")
             w("now = time()")
         w("if attempt > 1: recovered(attempt)")
-    w("finally: last = step = None")
+    with w.block("finally:"):
+        w("if past is not None: past.end()")
+        w("past = step = None")
 
 
 _numbers = itertools.count(1)

@@ -9,6 +9,12 @@ from typing import Any, Final
 
 _STATUS_NAMES: Final = ("status_code", "status", "code")
 # Providers say in this way that waiting will not help (OpenAI's error code).
+_WAITS: Final = (
+    ("retry-after-ms", 1e-3),
+    ("x-ms-retry-after-ms", 1e-3),
+    ("grpc-retry-pushback-ms", 1e-3),
+    ("retry-after", 1.0),
+)
 _TERMINAL_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 
 
@@ -27,6 +33,19 @@ def terminal_quota(exc: BaseException) -> bool:
     return _read(exc, "code") in _TERMINAL_CODES or _read(exc, "type") in _TERMINAL_CODES
 
 
+def told_not_to_retry(source: object) -> bool:
+    """Whether the dependency said that it does not want to be asked again: ``x-should-retry: false`` (OpenAI, Anthropic
+    and whoever serves their SDKs), or ``grpc-retry-pushback-ms`` below 0 or unreadable (gRPC A6).
+    """
+    headers = headers_of(source)
+    if headers is None:
+        return False
+    if (_header(headers, "x-should-retry") or "").strip().lower() == "false":
+        return True
+    pushback = _header(headers, "grpc-retry-pushback-ms")
+    return pushback is not None and not pushback.strip().isdigit()
+
+
 def retry_after_of(source: object, *, wall_now: float | None = None) -> float | None:
     """Seconds that the dependency asked to wait: ``retry-after-ms``, Retry-After in seconds or as a date
     (RFC 9110 section 10.2.3), a ``retry_after`` attribute, or google.rpc.RetryInfo. Never negative; None where it
@@ -34,7 +53,7 @@ def retry_after_of(source: object, *, wall_now: float | None = None) -> float | 
     """
     headers = headers_of(source)
     if headers is not None:
-        for name, scale in (("retry-after-ms", 1e-3), ("x-ms-retry-after-ms", 1e-3), ("retry-after", 1.0)):
+        for name, scale in _WAITS:
             text = _header(headers, name)
             if text is not None:
                 seconds = _seconds(text, scale, time.time() if wall_now is None else wall_now)
@@ -52,7 +71,14 @@ def headers_of(source: object) -> Mapping[str, Any] | None:
         headers = _read(holder, "headers")
         if headers is not None and hasattr(headers, "get"):
             return headers  # type: ignore[no-any-return]
-    return None
+    return _grpc_metadata(source)
+
+
+def _grpc_metadata(source: Any) -> Mapping[str, Any] | None:
+    try:
+        return dict(source.trailing_metadata())
+    except Exception:
+        return None
 
 
 def _header(headers: Mapping[str, Any], name: str) -> str | None:

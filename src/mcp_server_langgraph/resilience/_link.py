@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import _functions, _fuse
+from ._past import Past
 from .ended import Ended
 from .metrics import Histogram, Sample
 from .outcome import Outcome, classify
@@ -113,6 +114,7 @@ _COMMON: Final[dict[str, Any]] = {
     "BadResult": BadResult,
     "Call": Call,
     "Ended": Ended,
+    "Past": Past,
     "WAIT": WAIT,
     "bisect_left": bisect.bisect_left,
     "current_task": asyncio.current_task,

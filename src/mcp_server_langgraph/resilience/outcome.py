@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from . import errors
-from ._http_facts import retry_after_of, status_of, terminal_quota
+from ._http_facts import retry_after_of, status_of, terminal_quota, told_not_to_retry
 
 __all__ = ["Classifier", "Outcome", "Verdict", "classify"]
 
@@ -112,12 +112,18 @@ def classify(exc: BaseException) -> Verdict:
 
     408, 5xx, connection errors and timeouts are failures that a new attempt may cure. 429 is neutral, retryable, and
     not unavailability, since a caller's own load can cause it. Other 4xx, bugs, cancellation and our own rejections
-    are neutral. What nobody knows is a failure, retryable, and not unavailability (it may be a bug).
+    are neutral. A dependency that says "do not retry" is taken at its word. What nobody knows is a failure, retryable,
+    and not unavailability (it may be a bug).
     """
     if isinstance(exc, errors.ResilienceError):
         return _of_ours(exc)
     if not isinstance(exc, Exception):
         return NEUTRAL
+    verdict = _of_foreign(exc)
+    return verdict._replace(retryable=False) if verdict.retryable and told_not_to_retry(exc) else verdict
+
+
+def _of_foreign(exc: Exception) -> Verdict:
     status = status_of(exc)
     if status is not None:
         return _of_status(status, exc)

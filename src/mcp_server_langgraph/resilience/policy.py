@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from . import config
 from ._inline import Inline
+from ._past import Past
 from .deadline import INHERITED
 from .metrics import Meter
 from .outcome import DOWN, NEUTRAL, Classifier, Outcome, Verdict
@@ -262,7 +263,7 @@ class Repeat:
         began: float,
         now: float,
         exc: Exception,
-        last: Exception | None,
+        past: Past,
         fn: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -280,23 +281,27 @@ class Repeat:
         """What the fused frame does for the loop, spelled out."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        last: Exception | None = None
+        past = Past()
         if self.keyed:
             call.kwargs = self.with_key(call.kwargs)
         self.attempts.first += 1
-        while True:
-            try:
-                result = await proceed(call)
-            except Exception as exc:
-                step = self.again(call.attempt, began, clock(), exc, last, call.fn, call.args, call.kwargs)
-                if step is None:
-                    raise
-                last = exc
-            else:
-                if call.attempt > 1:
-                    self.recovered(call.attempt)
-                return result
-            if isinstance(step, BaseException):
-                raise step
-            await asyncio.sleep(step)
-            call.attempt += 1
+        try:
+            while True:
+                try:
+                    result = await proceed(call)
+                except Exception as exc:
+                    step = self.again(
+                        call.attempt, began, clock(), exc, past, call.fn, call.args, call.kwargs
+                    )
+                    if step is None:
+                        raise
+                else:
+                    if call.attempt > 1:
+                        self.recovered(call.attempt)
+                    return result
+                if isinstance(step, BaseException):
+                    raise step
+                await asyncio.sleep(step)
+                call.attempt += 1
+        finally:
+            past.end()

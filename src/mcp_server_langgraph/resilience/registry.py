@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from . import _stack, budget, config, events
+from . import _stack, budget, config, events, stacking
 from .circuit_breaker import CircuitBreaker
 from .errors import SettingsError
 from .metrics import CarriedMeter, Meter, Metric, collect
@@ -95,5 +95,6 @@ def reset() -> None:
     forget_counts()
     _stack.forget()
     budget.forget()
+    stacking.forget()
     _extra_meters.clear()
     config.install(None)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from . import _functions
 from ._functions import END, Source
 from ._link import CallMeter
+from ._past import Past
 from ._timers import queue_for
 from .deadline import Deadline, current_deadline
 from .errors import StreamInterrupted
@@ -204,7 +205,7 @@ class _Run:
             return await self._attempt()
         began = self.clock()
         exc: BaseException | None = None
-        last: Exception | None = None
+        past = Past()
         if repeat.keyed:
             call.kwargs = repeat.with_key(call.kwargs)
         repeat.attempts.first += 1
@@ -217,13 +218,12 @@ class _Run:
                     if not isinstance(exc, Exception):
                         raise exc from None  # cancelled while the attempt was being closed
                     step = repeat.again(
-                        call.attempt, began, self.clock(), exc, last, call.fn, call.args, call.kwargs
+                        call.attempt, began, self.clock(), exc, past, call.fn, call.args, call.kwargs
                     )
                     if step is None:
                         raise exc from exc.__cause__
                     if isinstance(step, BaseException):
                         raise step  # noqa: B904 (what it came from, if anything, it carries already)
-                    last = exc
                 else:
                     if call.attempt > 1:
                         repeat.recovered(call.attempt)
@@ -231,7 +231,8 @@ class _Run:
                 await asyncio.sleep(step)
                 call.attempt += 1
         finally:
-            exc = last = step = None  # an exception kept in its own frame is a cycle
+            past.end()
+            exc = step = None  # an exception kept in its own frame is a cycle
 
     async def _attempt(self) -> Any:
         self.inner = _Entered(self.plan.site)

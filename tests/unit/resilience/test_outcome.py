@@ -121,3 +121,49 @@ def test_a_type_whose_instances_may_carry_a_response_is_judged_each_time() -> No
     refused.response = SimpleNamespace(status_code=400, headers={})
     assert classify(plain).outcome is Outcome.FAILURE
     assert classify(refused).outcome is Outcome.NEUTRAL
+
+
+@pytest.mark.parametrize(
+    ("headers", "retryable"),
+    [
+        ({"x-should-retry": "false"}, False),
+        ({"X-Should-Retry": "False"}, False),
+        ({"x-should-retry": "true"}, True),
+        ({"grpc-retry-pushback-ms": "-1"}, False),
+        ({"grpc-retry-pushback-ms": "soon"}, False),
+        ({"grpc-retry-pushback-ms": "250"}, True),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_says_that_it_wants_no_retry_is_taken_at_its_word(
+    status: int, headers: dict[str, str], retryable: bool
+) -> None:
+    verdict = classify(with_status(status, headers))
+    assert verdict.retryable is retryable
+    assert verdict.outcome is classify(with_status(status)).outcome
+    assert verdict.retry_after == (
+        0.25 if headers.get("grpc-retry-pushback-ms") == "250" else verdict.retry_after
+    )
+
+
+def test_nobody_is_made_retryable_by_a_header() -> None:
+    assert not classify(with_status(400, {"x-should-retry": "true"})).retryable
+
+
+@pytest.mark.parametrize(("pushback", "retryable", "wait"), [("-1", False, 0.0), ("1500", True, 1.5)])
+def test_grpc_says_so_in_its_trailing_metadata(pushback: str, retryable: bool, wait: float) -> None:
+    class RpcError(Exception):
+        def trailing_metadata(self) -> tuple[tuple[str, str], ...]:
+            return (("grpc-retry-pushback-ms", pushback),)
+
+    verdict = classify(RpcError())
+    assert (verdict.retryable, verdict.retry_after) == (retryable, wait)
+
+
+@pytest.mark.parametrize("metadata", [None, 3, "text", [("one",)]])
+def test_metadata_that_cannot_be_read_does_no_harm(metadata: object) -> None:
+    class RpcError(Exception):
+        def trailing_metadata(self) -> object:
+            return metadata
+
+    assert classify(RpcError()).retryable

@@ -26,6 +26,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     retry_with_backoff,
 )
+from mcp_server_langgraph.resilience._backoff import MARGIN
 from mcp_server_langgraph.resilience.outcome import Outcome
 from mcp_server_langgraph.resilience.testing import run
 from tests.support.dependency import Dependency, HTTPError, down
@@ -191,7 +192,7 @@ async def test_retry_after_is_the_least_that_is_waited(asked: str, monkeypatch: 
     monkeypatch.setattr("mcp_server_langgraph.resilience._http_facts.time", SimpleNamespace(time=lambda: NOW))
     dependency = Dependency(ASKED[asked])
     assert await Pipeline("svc", plain()).call(dependency) == "fine"
-    assert dependency.times == [0, 7]
+    assert dependency.times == [0, 7 + MARGIN]
 
 
 async def test_a_retry_after_shorter_than_our_own_wait_does_not_hurry_us() -> None:
@@ -216,7 +217,7 @@ async def test_a_classifier_of_ones_own_may_ask_for_a_wait_in_whole_seconds() ->
     dependency = Dependency(LookupError())
     verdict = Verdict(Outcome.FAILURE, retryable=True, retry_after=5)
     await Pipeline("svc", plain(), classifier=lambda exc: verdict).call(dependency)
-    assert dependency.times == [0, 5]
+    assert dependency.times == [0, 5 + MARGIN]
 
 
 def test_a_plain_function_is_tried_again_too() -> None:
