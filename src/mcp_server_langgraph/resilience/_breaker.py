@@ -127,7 +127,9 @@ class BreakerMachine:
             if self.failures:
                 self.failures = 0
                 self.settle()
-            self._weigh(admission, now, failed=False)
+            because = self.evidence and self.evidence.ended(admission, now, False)
+            if because:
+                self.open(now, because)
         elif admission in self.probes:
             self.probes.discard(admission)
             self._probe_succeeded(admission, now)
@@ -144,10 +146,11 @@ class BreakerMachine:
             return
         self.failures += 1
         self.settle()
+        because = self.evidence and self.evidence.ended(admission, now, True)
         if 0 < self.rules.fail_max <= self.failures:
-            self.open(now, "fail_max")
-        else:
-            self._weigh(admission, now, failed=True)
+            because = "fail_max"
+        if because:
+            self.open(now, because)
 
     def abandoned(self, admission: Admission) -> None:
         """It ended without saying anything about the dependency: the place is free again."""
@@ -213,7 +216,7 @@ class BreakerMachine:
             self.ramp = None
             self.settle()
         evidence = self.evidence
-        because = evidence.too_slow(now) if evidence is not None else None
+        because = evidence.too_slow(now) if evidence is not None and self.rules.timed else None
         if because is not None:
             self.open(now, because)
             return None
@@ -221,7 +224,7 @@ class BreakerMachine:
             return None
         if evidence is None or not self.rules.timed:
             return self.closed
-        admission = Admission(period=self.closed, since=now)
+        admission = Admission(self.closed, now)
         evidence.began(admission)
         return admission
 
@@ -230,7 +233,7 @@ class BreakerMachine:
             self.probes = {probe for probe in self.probes if probe.until > now}
         if len(self.probes) >= self.rules.half_open_max:
             return None
-        probe = Admission(since=now, until=now + self.rules.lease)
+        probe = Admission(None, now, now + self.rules.lease)
         self.probes.add(probe)
         return probe
 
@@ -248,12 +251,3 @@ class BreakerMachine:
     def _is_current(self, admission: Admission) -> bool:
         closed = self.closed
         return closed is not None and (admission is closed or admission.period is closed)
-
-    def _weigh(self, admission: Admission, now: float, *, failed: bool) -> None:
-        evidence = self.evidence
-        if evidence is None:
-            return
-        evidence.ended(admission, now, failed=failed)
-        because = evidence.verdict(now)
-        if because is not None:
-            self.open(now, because)

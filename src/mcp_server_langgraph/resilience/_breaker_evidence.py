@@ -47,40 +47,34 @@ class Evidence:
         else:
             self.overdue.discard(admission)
 
-    def ended(self, admission: Admission, now: float, *, failed: bool) -> None:
-        """It ended and says something. Failures can be slow too."""
-        self.left(admission)
-        self.window.record(now, failed=failed, slow=now - admission.since >= self.rules.slow_after)
+    def ended(self, admission: Admission, now: float, failed: bool) -> str | None:
+        """It ended and says something; failures can be slow too. Gives which rate is too high now, None for none."""
+        slow = False
+        if admission.period is not None:
+            self.left(admission)
+            slow = now - admission.since >= self.rules.slow_after
+        window, rules = self.window, self.rules
+        window.record(now, failed, slow)
+        if window.calls >= rules.enough_calls and window.failures / window.calls >= rules.failure_limit:
+            return "failure_rate"
+        return self.too_slow(now) if rules.timed else None
 
     def forget_running(self) -> None:
         """The period is over: whoever is in flight has no say."""
         self.running.clear()
         self.overdue.clear()
 
-    def verdict(self, now: float) -> str | None:
-        """Which of the rates is too high; None where none is."""
-        return self._too_many_failures(now) or self.too_slow(now)
-
-    def _too_many_failures(self, now: float) -> str | None:
-        rate = self.rules.failure_rate
-        if rate is None:
-            return None
-        window = self.window
-        window.advance(now)
-        if window.calls < self.rules.enough_calls or window.failures / window.calls < rate:
-            return None
-        return "failure_rate"
-
     def too_slow(self, now: float) -> str | None:
         """The same for the slow ones alone, whose rate grows while nothing ends."""
         rate = self.rules.slow_rate
         if rate is None:
             return None
-        self._find_overdue(now)
-        window = self.window
+        if self.running and now - next(iter(self.running)).since >= self.rules.slow_after:
+            self._find_overdue(now)
+        window, overdue = self.window, len(self.overdue)
         window.advance(now)
-        calls = window.calls + len(self.overdue)
-        if calls < self.rules.enough_calls or (window.slow + len(self.overdue)) / calls < rate:
+        calls = window.calls + overdue
+        if calls < self.rules.enough_calls or (window.slow + overdue) / calls < rate:
             return None
         return "slow_rate"
 

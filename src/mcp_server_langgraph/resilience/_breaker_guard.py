@@ -106,18 +106,19 @@ class BreakerGuard(Guard):
         events.emit("rejected", self.breaker.label, policy=CircuitOpen.policy)
 
     def _ask(self, now: float) -> Admission | None:
-        breaker = self.breaker
+        breaker, machine = self.breaker, self.machine
         wait = None
         with breaker.lock:
-            before, mode = breaker.state, breaker.mode
-            admission = self.machine.admit(now) if mode in _MACHINE_ASKED else None
+            before, mode = machine.state, breaker.mode
+            admission = machine.admit(now) if mode in _MACHINE_ASKED else None
             refused = admission is None and mode in _REFUSING
             if refused:
-                wait = self.machine.retry_after(now) if mode is _AUTOMATIC else None
+                wait = machine.retry_after(now) if mode is _AUTOMATIC else None
             elif admission is None and mode is Mode.METRICS_ONLY:
                 self.counts.would_reject += 1
-            after = breaker.count_change(before)
-        breaker.tell_change(before, after)
+            change = None if machine.state is before else breaker.changed_from(before)
+        if change is not None:
+            breaker.tell_change(*change)
         if refused:
             raise self._refusal(wait)
         return admission
@@ -130,15 +131,17 @@ class BreakerGuard(Guard):
             self._succeeded_slowly(token, now)
 
     def _succeeded_slowly(self, token: Admission | None, now: float) -> None:
-        breaker = self.breaker
+        breaker, machine = self.breaker, self.machine
         with breaker.lock:
-            before = breaker.state
+            before = machine.state
             self.counts.successes += 1
             if token is not None:
-                self.machine.succeeded(token, now)
-            after = breaker.count_change(before)
-        breaker.tell_change(before, after)
-        breaker.listeners.success()
+                machine.succeeded(token, now)
+            change = None if machine.state is before else breaker.changed_from(before)
+        if change is not None:
+            breaker.tell_change(*change)
+        if machine.heard:
+            breaker.listeners.success()
 
     def failed(self, token: Admission | None, now: float, exc: BaseException) -> None:
         breaker = self.breaker
@@ -147,7 +150,7 @@ class BreakerGuard(Guard):
         verdict = self._verdict(exc)
         failure = verdict.outcome is Outcome.FAILURE
         with breaker.lock:
-            before = breaker.state
+            before = self.machine.state
             if failure:
                 self.counts.failure(exc)
                 if token is not None:
@@ -156,10 +159,11 @@ class BreakerGuard(Guard):
                 self.counts.neutral += 1
                 if token is not None:
                     self.machine.abandoned(token)
-            after = breaker.count_change(before)
+            change = None if self.machine.state is before else breaker.changed_from(before)
         if failure:
             breaker.listeners.failure(exc)
-        breaker.tell_change(before, after)
+        if change is not None:
+            breaker.tell_change(*change)
 
     def first_item_came(self, token: Admission | None, now: float) -> None:
         """The first item of a stream came: what follows is the consumer's time too, and makes no call slow."""

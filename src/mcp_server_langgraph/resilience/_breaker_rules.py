@@ -7,7 +7,7 @@ The break grows where the dependency stays down, spread by chance so that many r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from ._backoff import exponential
@@ -40,20 +40,23 @@ class BreakerRules:
     lease: float = 60.0
     ramp: float = 0.0
 
-    @property
-    def timed(self) -> bool:
-        """Whether the time of calls matters."""
-        return self.slow_rate is not None
+    # What follows from them, worked out once: it is asked for at every call.
+    timed: bool = field(init=False)  # whether the time of calls matters
+    measured: bool = field(init=False)  # whether there is a window
+    failure_limit: float = field(init=False)
+    enough_calls: int = field(
+        init=False
+    )  # from which on a rate says something; a smaller window must be full
 
-    @property
-    def measured(self) -> bool:
-        """Whether there is a window."""
-        return self.failure_rate is not None or self.slow_rate is not None
-
-    @property
-    def enough_calls(self) -> int:
-        """Calls from which on a rate says something; a window of fewer is judged when it is full."""
-        return self.minimum_calls if self.window_seconds is not None else min(self.minimum_calls, self.window)
+    def __post_init__(self) -> None:
+        least = (
+            self.minimum_calls if self.window_seconds is not None else min(self.minimum_calls, self.window)
+        )
+        derive = object.__setattr__
+        derive(self, "timed", self.slow_rate is not None)
+        derive(self, "measured", self.slow_rate is not None or self.failure_rate is not None)
+        derive(self, "failure_limit", math.inf if self.failure_rate is None else self.failure_rate)
+        derive(self, "enough_calls", least)
 
     def new_window(self) -> Window:
         """An empty one."""

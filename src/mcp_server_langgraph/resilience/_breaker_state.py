@@ -44,7 +44,7 @@ class Admission:
     __slots__ = ("period", "since", "until")
 
     def __init__(
-        self, *, period: Admission | None = None, since: float = math.nan, until: float = math.nan
+        self, period: Admission | None = None, since: float = math.nan, until: float = math.nan
     ) -> None:
         self.period = period
         self.since = since

@@ -7,14 +7,15 @@ called in costs nothing until the next call.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 __all__ = ["CountWindow", "TimeWindow", "Window"]
 
 BUCKETS: Final = 10
 
+# A byte for each call: 1 if it failed, and 2 if it was slow.
 _FAILED: Final = 1
-_SLOW: Final = 2
 _NONE: Final = 4  # a place that no call has taken yet
 
 
@@ -28,7 +29,7 @@ class Window:
         self.failures = 0
         self.slow = 0
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+    def record(self, now: float, failed: bool, slow: bool) -> None:
         """A call ended."""
         raise NotImplementedError
 
@@ -47,33 +48,40 @@ class CountWindow(Window):
         self._ring = bytearray([_NONE]) * size
         self._at = 0
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+    def record(self, now: float, failed: bool, slow: bool) -> None:
         """A call ended; it takes the place of the oldest."""
-        oldest = self._ring[self._at]
-        self.calls += oldest == _NONE
-        self.failures += failed - (oldest & _FAILED)
-        self.slow += slow - ((oldest & _SLOW) >> 1)
-        self._ring[self._at] = failed + 2 * slow
-        self._at = (self._at + 1) % self.size
+        ring, at = self._ring, self._at
+        oldest = ring[at]
+        if oldest == _NONE:
+            self.calls += 1
+        elif oldest:
+            self.failures -= oldest & _FAILED
+            self.slow -= oldest >> 1
+        ring[at] = failed + 2 * slow
+        self.failures += failed
+        self.slow += slow
+        self._at = at + 1 if at + 1 < self.size else 0
 
 
 class TimeWindow(Window):
     """The calls that ended in the last ``seconds``."""
 
-    __slots__ = ("_buckets", "_step", "_width", "seconds")
+    __slots__ = ("_buckets", "_newest", "_step", "_width", "seconds")
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
         self.seconds = seconds
         self._width = seconds / BUCKETS
-        self._step: int | None = None  # the number of the step that the newest bucket is of
+        self._step = -math.inf  # the number of the step that the newest bucket is of
         self._buckets = [[0, 0, 0] for _ in range(BUCKETS)]
+        self._newest = self._buckets[0]
 
-    def record(self, now: float, *, failed: bool, slow: bool) -> None:
+    def record(self, now: float, failed: bool, slow: bool) -> None:
         """A call ended. One that comes late (another thread was faster) is counted in the newest step."""
-        self.advance(now)
-        assert self._step is not None
-        bucket = self._buckets[self._step % BUCKETS]
+        step = now // self._width
+        if step > self._step:
+            self.advance(now)
+        bucket = self._newest
         bucket[0] += 1
         bucket[1] += failed
         bucket[2] += slow
@@ -83,15 +91,12 @@ class TimeWindow(Window):
 
     def advance(self, now: float) -> None:
         """Forget the steps that have left the window."""
-        step = int(now // self._width)
-        newest = self._step
-        if newest is not None and step <= newest:
+        step, newest = now // self._width, self._step
+        if step <= newest:
             return
         self._step = step
-        if newest is None:
-            return
-        for passed in range(max(newest + 1, step - BUCKETS + 1), step + 1):
-            bucket = self._buckets[passed % BUCKETS]
+        for passed in range(int(max(newest + 1, step - BUCKETS + 1)), int(step) + 1):
+            self._newest = bucket = self._buckets[passed % BUCKETS]
             self.calls -= bucket[0]
             self.failures -= bucket[1]
             self.slow -= bucket[2]

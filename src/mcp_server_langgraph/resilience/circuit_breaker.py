@@ -190,8 +190,9 @@ class CircuitBreaker(Policy):
             self.machine.forget_admissions()  # results of the mode that ends say nothing in the next
             if close:
                 self.machine.close()
-            after = self.count_change(before)
-        self.tell_change(before, after)
+            change = None if self.state == before else self._count_change(before)
+        if change is not None:
+            self.tell_change(*change)
 
     def matters_until(self, now: float) -> float:
         """While it is open; for ever in a mode that an operator chose."""
@@ -211,19 +212,20 @@ class CircuitBreaker(Policy):
         """The name, for metrics and messages."""
         return self.name or "unnamed"
 
-    def count_change(self, before: str) -> str:
-        """Count a transition, under the lock; gives the state now."""
+    def changed_from(self, before: State) -> tuple[str, str] | None:
+        """Count a transition of the machine, under the lock; None where callers do not meet it."""
+        return self._count_change(before.value) if self.mode is Mode.AUTOMATIC else None
+
+    def _count_change(self, before: str) -> tuple[str, str]:
         after = self.state
-        if after != before:
-            self.counts.transitions[after] = self.counts.transitions.get(after, 0) + 1
-        return after
+        self.counts.transitions[after] = self.counts.transitions.get(after, 0) + 1
+        return before, after
 
     def tell_change(self, before: str, after: str) -> None:
         """Tell listeners and log of a transition, outside the lock."""
-        if after != before:
-            because = {"because": self.machine.because} if after == "open" else {}
-            events.emit("state_change", self.label, before=before, after=after, **because)
-            self.listeners.state_change(before, after)
+        because = {"because": self.machine.because} if after == "open" else {}
+        events.emit("state_change", self.label, before=before, after=after, **because)
+        self.listeners.state_change(before, after)
 
     # In a pipeline
 

@@ -46,6 +46,8 @@ def test_the_same_name_with_the_same_settings_is_the_same_breaker() -> None:
     "other",
     [
         *({"fail_max": 4}, {"fail_max": 5, "timeout": 61}, {"fail_max": 5, "half_open_max": 2}),
+        *({"fail_max": 5, "failure_rate": 0.5}, {"fail_max": 5, "window": 9}, {"fail_max": 5, "ramp": 2}),
+        *({"fail_max": 5, "backoff": 1}, {"fail_max": 5, "slow_after": 2}, {"fail_max": 5, "jitter": 0}),
         *({"fail_max": 5, "success_threshold": 2}, {"fail_max": 5, "lease": 3}),
         *({"fail_max": 5, "expected_exception": OSError}, {"fail_max": 5, "listeners": [object()]}),
     ],
@@ -64,6 +66,30 @@ def test_the_same_name_with_other_settings_is_an_error_that_names_both_places(ot
     lines = [int(place.strip(",;").rpartition(":")[2]) for place in places]
     assert len(lines) == 2
     assert lines[0] < lines[1]
+
+
+def test_a_mention_without_settings_joins_the_breaker_that_is_there() -> None:
+    @circuit_breaker(name="openfga", fail_max=1)
+    def check() -> None:
+        raise ConnectionError
+
+    @circuit_breaker(name="openfga")
+    def write() -> None: ...
+
+    with pytest.raises(ConnectionError):
+        check()
+    with pytest.raises(CircuitOpen):
+        write()
+
+
+def test_settings_belong_to_the_first_mention() -> None:
+    @circuit_breaker(name="openfga")
+    def check() -> None: ...
+
+    with pytest.raises(ConfigurationError, match="'openfga' is asked for with other settings"):
+
+        @circuit_breaker(name="openfga", fail_max=1)
+        def write() -> None: ...
 
 
 def test_without_a_name_it_belongs_to_its_function() -> None:

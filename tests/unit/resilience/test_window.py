@@ -30,7 +30,7 @@ def test_a_count_window_holds_the_last_calls(size: int, ended: list[Ended]) -> N
     window = CountWindow(size)
     for number, (pause, failed, slow) in enumerate(ended, 1):
         window.advance(pause)
-        window.record(pause, failed=failed, slow=slow)
+        window.record(pause, failed, slow)
         assert totals(window) == counted(ended[:number][-size:])
 
 
@@ -45,15 +45,15 @@ def test_a_time_window_holds_the_calls_of_this_tenth_and_the_nine_before(
         now += pause
         window.advance(now)
         assert totals(window) == counted([call for call in ended if now // 1 - call[0] // 1 < 10])
-        window.record(now, failed=failed, slow=slow)
+        window.record(now, failed, slow)
         ended.append((now, failed, slow))
         assert totals(window) == counted([call for call in ended if now // 1 - call[0] // 1 < 10])
 
 
 def test_a_call_that_another_thread_overtook_is_counted_in_the_newest_tenth() -> None:
     window = TimeWindow(10.0)
-    window.record(25.0, failed=True, slow=False)
-    window.record(24.9, failed=True, slow=True)
+    window.record(25.0, True, False)
+    window.record(24.9, True, True)
     assert totals(window) == (2, 2, 1)
     window.advance(34.9)
     assert totals(window) == (2, 2, 1)
@@ -64,5 +64,5 @@ def test_a_call_that_another_thread_overtook_is_counted_in_the_newest_tenth() ->
 @pytest.mark.parametrize("window", [CountWindow(1000), TimeWindow(10.0)])
 def test_nothing_is_kept_of_single_calls(window: Window) -> None:
     for number in range(3000):
-        window.record(number / 1000, failed=number % 2 == 0, slow=number % 4 == 0)
+        window.record(number / 1000, number % 2 == 0, number % 4 == 0)
     assert totals(window) == ((1000, 500, 250) if isinstance(window, CountWindow) else (3000, 1500, 750))
