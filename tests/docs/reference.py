@@ -259,6 +259,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "server-variables": server_variables,
     "services": services,
     "states-chaos": _states("_chaos"),
+    "states-circuit-breaker": _states("_breaker_state"),
     "states-cooldown": _states("_cooldown"),
     "states-hedge": _states("_hedge_switch"),
     "states-outlier": _states("_outlier"),
