@@ -19,9 +19,11 @@ import pytest
 
 from mcp_server_langgraph.resilience import (
     AdaptiveLimit,
+    Budget,
     Bulkhead,
     Cache,
     CircuitBreaker,
+    Hedge,
     Keyed,
     Pipeline,
     Retry,
@@ -29,7 +31,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     timeout,
 )
-from mcp_server_langgraph.resilience.testing import ScheduleError, Scripted, explore, run
+from mcp_server_langgraph.resilience.testing import ScheduleError, Scripted, Slow, explore, run
 
 # Seconds. Longer than any break, shorter than a probe's lease.
 A_WHILE = 1000.0
@@ -136,6 +138,32 @@ def test_after_success_and_cancellation(make: Callable[[], Pipeline], cancelled:
 @pytest.mark.parametrize("body", [down, mistaken])
 def test_after_exceptions_and_a_cancellation(make: Callable[[], Pipeline], body: Callable[[], Any]) -> None:
     explore(program(make, body, 1), max_runs=60)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_after_hedges_whose_losers_hold_a_place_of_their_own(cancelled: bool) -> None:
+    most: list[int] = []
+
+    async def main() -> None:
+        bulkhead = Bulkhead(2)
+        pipeline = Pipeline("s", Hedge(1, budget=Budget.unlimited()), bulkhead)
+        service = Scripted(Slow(60), then=Slow(1, "fine"))
+        call = asyncio.create_task(quietly(pipeline.call, service))
+
+        async def cancel() -> None:
+            await asyncio.sleep(2)  # the moment at which the hedge wins
+            if cancelled:
+                call.cancel()
+
+        await asyncio.wait([call, asyncio.create_task(cancel())])
+        most.append(service.most)
+        assert (bulkhead.snapshot().active, service.running) == (0, 0)
+        others = Scripted(lasts=0.1)
+        await asyncio.gather(*(quietly(Pipeline("s", bulkhead).call, others) for _ in range(4)))
+        assert others.most == 2
+
+    explore(main, max_runs=100)
+    assert set(most) == {2}
 
 
 async def items() -> AsyncGenerator[int, None]:

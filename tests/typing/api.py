@@ -93,7 +93,7 @@ pipeline = Pipeline(
     "search",
     Fallback(LastGood(60), Rung(Value(None), source="nothing", also=(BulkheadFull,))),
     Timeout(30, first_item=5, idle=2),
-    Cache(ttl=10, max_age=300, key=lambda query, **_: query, max_size=100, single_flight=True),
+    Cache(ttl=10, max_age=300, key=str.lower, max_size=100, single_flight=True),
     AdaptiveLimit("vegas", initial=10, partitions={Criticality.CRITICAL: 0.7, Criticality.SHEDDABLE: 0.1}),
     Bulkhead(10, max_queue=5, max_wait=1),
     Retry(max_attempts=3, kind=Kind.IDEMPOTENT_READ),
