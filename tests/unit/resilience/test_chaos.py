@@ -26,6 +26,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     subscribe,
 )
+from mcp_server_langgraph.resilience.policy import Guard
 
 ON = {"CHAOS_ENABLED": "true"}
 
@@ -145,6 +146,7 @@ def test_plain_functions_are_struck_too() -> None:
     assert Pipeline("s", every(outcome="other")).call_sync(plain) == "other"
     assert Pipeline("s", every(behaviour=seen.append, latency=0.001)).call_sync(plain) == "fine"
     assert len(seen) == 1
+    assert Pipeline("s", every(latency=lambda chance: -1.0)).call_sync(plain) == "fine"
     with pytest.raises(ConnectionError):
         Pipeline("s", every(fault=ConnectionError)).call_sync(plain)
     assert Pipeline("s", Chaos(fault=ConnectionError, rate=0, enabled=True)).call_sync(plain) == "fine"
@@ -248,6 +250,7 @@ async def test_code_and_operator_have_to_want_it_and_production_refuses(
 
 async def test_where_the_code_does_not_want_it_a_reload_changes_nothing() -> None:
     pipeline = Pipeline("s", Chaos(outcome="struck", rate=1))
+    assert type(pipeline.bound[0]) is Guard  # which is fused with its neighbours: it costs next to nothing
     registry.reload(ON)
     assert await pipeline.call(fine) == "fine"
     assert pipeline.call_sync(lambda: "fine") == "fine"

@@ -263,6 +263,20 @@ def test_a_program_that_is_not_deterministic_is_told_so() -> None:
         explore(program)
 
 
+def test_its_failure_under_a_schedule_that_it_does_not_follow_is_not_taken_for_a_race() -> None:
+    runs = 0
+
+    async def program() -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            await writers()
+        assert runs == 1
+
+    with pytest.raises(NondeterminismError):
+        explore(program)
+
+
 def test_what_is_no_schedule_is_refused() -> None:
     for wrong in ("1", "a:b", "1:2:3"):
         with pytest.raises(ValueError, match="is no schedule"):

@@ -76,6 +76,15 @@ async def test_numbers_may_be_looked_at_while_it_records() -> None:
         seen.ended("search", success=2)
 
 
+async def test_it_hears_nothing_after_its_block() -> None:
+    pipeline = Pipeline("search", Retry(max_attempts=2, multiplier=0))
+    with Recorder() as seen:
+        pass
+    await pipeline.call(Scripted(ConnectionError()))
+    seen.never("retry")
+    seen.ended("search")
+
+
 def test_it_is_entered_once() -> None:
     recorder = Recorder()
     with recorder:
