@@ -245,7 +245,14 @@ def fused_cost() -> str:
     return table(("one call that succeeds", "min ns", "bare awaits (min)", "(median)"), rows)
 
 
+def adaptive_goodput() -> str:
+    """The tables of the simulation of adaptive limits."""
+    page = (ROOT / "benchmarks" / "results" / "adaptive.md").read_text(encoding="utf-8")
+    return page.partition("\n\n")[2]
+
+
 TABLES: Final[dict[str, Callable[[], str]]] = {
+    "adaptive-goodput": adaptive_goodput,
     "commands": commands,
     "error-table": error_table,
     "error-tree": error_tree,

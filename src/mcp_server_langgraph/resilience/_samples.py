@@ -1,9 +1,9 @@
 """What adaptive limits learn from: samples, gathered into windows.
 
 An algorithm that moves at every sample moves many times within one round trip, before it can see what its last move
-did: per sample, Gradient2 fell to 0.01 of the capacity at 1.2 times the load, over windows it held 1.0 (Netflix
-concurrency-limits #134; `benchmarks/adaptive.py`). So a window closes after at least a second, two of the shortest
-round trips and ten samples, and only what it told as a whole is looked at.
+did: sample by sample, Gradient2 as published keeps 0.14 of the capacity at 1.2 times the load and Vegas 0.75, over
+windows both keep all of it (Netflix concurrency-limits #134; `benchmarks/results/adaptive.md`). So a window closes
+after at least a second, two of the shortest round trips and ten samples, and only what it told as a whole is looked at.
 
 Source: Netflix concurrency-limits, ``WindowedLimit`` (1 s, 10 samples, round trips under 100 microseconds are none).
 

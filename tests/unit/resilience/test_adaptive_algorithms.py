@@ -151,3 +151,23 @@ def test_new_bounds_hold_at_once(make: Any) -> None:
     for _ in range(3):
         machine.update(Observed(0.01, 20, dropped=False, chance=0.0))
     assert machine.limit == 10
+
+
+@pytest.mark.parametrize(
+    ("waiting", "moved"), [(0.5, 6), (0.9, 6), (1.1, 1), (1.9, 1), (2.9, 0), (5.9, 0), (6.1, -1)]
+)
+def test_vegas_moves_by_how_many_wait_in_the_dependency(waiting: float, moved: int) -> None:
+    machine = Vegas(20, 1, 100)
+    machine.update(Observed(1.0, 20, dropped=False, chance=0.0))
+    machine.update(Observed(20 / (20 - waiting), 20, dropped=False, chance=0.0))
+    assert machine.limit == 20 + moved
+
+
+@pytest.mark.parametrize("make", [Gradient2, Vegas, AIMD])
+def test_half_of_the_limit_in_use_is_enough_to_move_it_and_less_is_not(make: Any) -> None:
+    for in_flight, grows in ((10, True), (9, False)):
+        machine = make(20, 1, 200)
+        machine.update(Observed(0.01, 20, dropped=False, chance=0.0))
+        before = machine.limit = 20.0
+        machine.update(Observed(0.01, in_flight, dropped=False, chance=0.0))
+        assert (machine.limit > before) is grows

@@ -54,3 +54,17 @@ def test_one_drop_in_a_hundred_is_tolerated_and_two_are_not() -> None:
         for _ in range(drops):
             window.drop(1, 0.0)
         assert window.close(1.0, 0.0) == Observed(pytest.approx(0.01), 1, dropped, 0.0)  # type: ignore[arg-type]
+
+
+def test_a_window_lasts_for_two_of_the_shortest_round_trips_of_the_one_before() -> None:
+    window = SampleWindow()
+    assert [window.answer(3.0, 1, 0.5 * at) for at in range(10)] == [False] * 9 + [True]
+    window.close(4.5, 0.0)
+    assert [window.answer(3.0, 1, at) for at in [4.6] * 10 + [10.4, 10.5]] == [False] * 11 + [True]
+
+
+def test_ten_samples_at_once_do_not_end_a_window() -> None:
+    window = SampleWindow()
+    assert [window.answer(0.01, 1, at) for at in [0.0] * 15 + [0.9, 1.0]] == [False] * 16 + [True]
+    window.close(1.0, 0.0)
+    assert [window.drop(1, at) for at in [1.0] * 15 + [1.9, 2.0]] == [False] * 16 + [True]
