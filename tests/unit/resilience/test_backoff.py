@@ -88,3 +88,4 @@ def test_who_asked_for_a_wait_is_not_asked_early_nor_by_all_at_once(
 def test_a_wait_of_nothing_has_no_margin() -> None:
     assert not_before(0.0, 60.0, 0.9) == 0.0
     assert not_before(1.0, 60.0, 0.0) == 1.0 + MARGIN
+    assert not_before(10.0, 60.0, 0.5) == pytest.approx(10.25 + MARGIN)

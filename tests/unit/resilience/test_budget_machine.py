@@ -187,3 +187,9 @@ def test_memory_does_not_grow_with_traffic() -> None:
     assert len(machine._arrived._spans) < 120
     assert len(machine._spent._spans) < 120
     assert math.isclose(machine._arrived.since(20 - WINDOW), 20_000, rel_tol=0.01)
+
+
+def test_a_thread_that_comes_late_takes_nothing_from_the_floor() -> None:
+    machine = Allowance(0.2, 1.0, WINDOW, began=0.0)
+    machine.look(10.0, 0)
+    assert sum(machine.take(7.5, 0) for _ in range(9)) == 3

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 import pytest
 
@@ -101,3 +101,26 @@ async def test_a_failed_call_leaves_nothing_for_the_garbage_collector(case: str,
     del call
     await asyncio.sleep(0)
     assert gone() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_a_stream_that_was_tried_again_keeps_none_of_its_errors() -> None:
+    class Down(ConnectionError):
+        """Can be referred to weakly."""
+
+    gone: list[weakref.ref[Down]] = []
+
+    async def items() -> AsyncGenerator[int, None]:
+        if len(gone) < 2:
+            error = Down()
+            gone.append(weakref.ref(error))
+            try:
+                raise error
+            finally:
+                del error
+        yield 1
+
+    stream = Pipeline("svc", Retry(jitter="none")).stream(items)
+    assert [item async for item in stream] == [1]
+    del stream
+    assert [each() for each in gone] == [None, None]

@@ -127,6 +127,19 @@ async def test_an_error_object_that_an_earlier_call_retried_says_nothing_of_this
     assert len(dependency.times) == 3
 
 
+async def test_nor_does_one_that_another_call_of_the_same_pipeline_gave_up_on() -> None:
+    error = ConnectionError()
+    pipeline = Pipeline("svc", Retry(jitter="none", budget=Budget.unlimited()))
+    first, second = Dependency(*[error] * 9), Dependency(*[error] * 9)
+
+    async def later() -> None:
+        await asyncio.sleep(2.5)
+        await pipeline.call(second)
+
+    await asyncio.gather(pipeline.call(first), later(), return_exceptions=True)
+    assert (first.times, second.times) == ([0, 1, 3], [2.5, 3.5, 5.5])
+
+
 def test_nor_does_one_of_another_loop() -> None:
     from mcp_server_langgraph.resilience.testing import run
 
