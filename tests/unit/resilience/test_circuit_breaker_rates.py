@@ -71,6 +71,20 @@ async def test_a_window_of_calls_forgets_by_number_and_one_of_seconds_by_time() 
     assert by_time.snapshot().measured_calls == 1
 
 
+@pytest.mark.parametrize(("window", "pause"), [({"window": 4}, 0.0), ({"window_seconds": 10}, 11.0)])
+async def test_old_successes_in_no_window_of_calls_or_of_seconds_hide_an_outage(
+    window: dict[str, float], pause: float
+) -> None:
+    breaker, pipeline = breaker_of(failure_rate=1.0, **window)
+    for _ in range(50):
+        await call(pipeline)
+    await asyncio.sleep(pause)
+    for failure in range(1, 5):
+        assert breaker.state == "closed", failure
+        await call(pipeline, ConnectionError())
+    assert (breaker.state, breaker.snapshot().because) == ("open", "failure_rate")
+
+
 async def test_slow_answers_open_it_and_a_probe_that_is_slow_keeps_it_open() -> None:
     breaker, pipeline = breaker_of(slow_rate=0.5, slow_after=2, backoff=1)
     for seconds in (0, 0, 1.9, 2):

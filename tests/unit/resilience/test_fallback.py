@@ -202,6 +202,24 @@ async def test_rungs_are_tried_in_order_with_the_calls_arguments() -> None:
     assert [note.source.rpartition(".")[2] for note in notes] == ["third"]
 
 
+async def test_a_rung_may_have_a_breaker_of_its_own_and_is_left_out_while_that_is_open() -> None:
+    asked: list[str] = []
+
+    async def second() -> str:
+        asked.append("second")
+        raise ConnectionError
+
+    breaker = CircuitBreaker("second", fail_max=2)
+    ladder = Fallback(Pipeline("second", breaker)(second), Value("third"))
+    pipeline = Pipeline("first", ladder, CircuitBreaker("first", fail_max=4))
+    answers = [await pipeline.call(raising(ConnectionError())) for _ in range(5)]
+    assert (answers, asked) == (["third"] * 5, ["second"] * 2)
+    assert {name: each.snapshot().rejected for name, each in registry.breakers().items()} == {
+        "first": 1,
+        "second": 3,
+    }
+
+
 async def test_where_no_rung_has_an_answer_the_original_error_comes_out() -> None:
     failure = ConnectionError("the real reason")
     ladder = Fallback(raising(TypeError("bug")), raising(ConnectionError()), LastGood(60))

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from mcp_server_langgraph.resilience import (
+    Budget,
     ConfigurationError,
     Endpoints,
     Event,
+    Hedge,
     Outlier,
     OutlierRules,
     Pipeline,
@@ -182,6 +184,22 @@ async def test_attempts_of_one_call_that_run_at_once_go_to_different_endpoints()
     assert all(first != second for first, second in both)
     [at] = pipeline.bound[1:]
     assert vars(at)["_running"] == {}
+
+
+async def test_a_hedge_goes_to_another_endpoint_though_that_is_busier() -> None:
+    asked: list[str | None] = []
+
+    async def ask() -> str | None:
+        asked.append(current_endpoint())
+        await asyncio.sleep(60 if len(asked) == 1 else 0.5)
+        return current_endpoint()
+
+    endpoints = Endpoints(("a", "b"))
+    others = [endpoints.pick(0.0, avoid=["a"]) for _ in range(3)]
+    pipeline = Pipeline("search", Hedge(1.0, budget=Budget.unlimited()), Outlier(endpoints))
+    assert await pipeline.call(ask) == "b"
+    assert asked == ["a", "b"]
+    assert [other.name for other in others] == ["b"] * 3
 
 
 async def test_plain_functions_are_sent_too() -> None:

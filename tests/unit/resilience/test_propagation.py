@@ -77,6 +77,18 @@ async def test_a_deadline_without_an_end_sends_no_time() -> None:
         assert "x-request-timeout-ms" not in outgoing_headers()
 
 
+async def test_each_attempt_of_a_retry_sends_its_number() -> None:
+    sent: list[str] = []
+
+    async def down() -> None:
+        sent.append(outgoing_headers()["x-request-attempt"])
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await Pipeline("s", Retry(max_attempts=3)).call(down)
+    assert sent == ["1", "2", "3"]
+
+
 # In
 
 

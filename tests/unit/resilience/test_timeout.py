@@ -74,6 +74,19 @@ async def test_a_call_that_takes_too_long_is_cut(kind: str) -> None:
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
 
 
+async def test_each_attempt_has_its_time_and_all_together_have_theirs() -> None:
+    begun: list[float] = []
+
+    async def hang() -> None:
+        begun.append(now())
+        await asyncio.sleep(60)
+
+    with pytest.raises(TimedOut) as caught:
+        await Pipeline("p", Timeout(5), Retry(9, multiplier=0), Timeout(2)).call(hang)
+    assert (begun, now()) == ([0, 2, 4], 5)
+    assert (caught.value.clock, caught.value.seconds) == ("total", 5)
+
+
 @EACH
 async def test_a_call_that_ends_in_time_gives_its_result(kind: str) -> None:
     assert await pipeline_of(kind, 2).call(asyncio.sleep, 1.9, "done") == "done"
