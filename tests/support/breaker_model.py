@@ -106,6 +106,10 @@ class Model:
             ended = [each for each in ended if newest - each[1] // tenth < 10]
         return [(call, slow) for call, _, slow in ended]
 
+    def in_flight(self) -> list[Call]:
+        """The calls whose time matters and is not up."""
+        return [call for call in self.own() if call.timed and not call.answered and not call.result]
+
     def overdue(self, now: float) -> int:
         return sum(not call.result and call.is_slow(self.rules, now) for call in self.own())
 

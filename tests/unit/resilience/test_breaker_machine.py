@@ -153,6 +153,14 @@ def test_a_break_soon_after_closing_is_one_in_a_row(quiet: float, length: float)
     assert machine.open_until == 10.0 + quiet + length
 
 
+def test_a_break_during_a_ramp_longer_than_the_timeout_is_one_in_a_row() -> None:
+    machine = BreakerMachine(rules(backoff=2.0, jitter=0.0, ramp=40.0))
+    machine.failed(probe(machine, 0.0), 0.0)
+    machine.succeeded(probe(machine, 10.0), 10.0)
+    machine.failed(probe(machine, 49.0), 49.0)
+    assert machine.open_until == 49.0 + 20.0
+
+
 def test_an_operator_who_closes_it_ends_the_row() -> None:
     machine = BreakerMachine(rules(backoff=2.0, jitter=0.0))
     for now in (0.0, 10.0):

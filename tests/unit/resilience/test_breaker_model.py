@@ -182,6 +182,7 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         assert evidence.window.calls == len(measured)
         assert evidence.window.failures == sum(call.result == "bad" for call, _ in measured)
         assert evidence.window.slow == sum(slow for _, slow in measured)
+        assert len(evidence.running) + len(evidence.overdue) == len(self.model.in_flight())
 
     @invariant()
     def the_door_stands_open_exactly_while_nothing_has_to_be_asked(self) -> None:

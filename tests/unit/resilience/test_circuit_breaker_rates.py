@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, Pipeline, Timeout, registry
+from mcp_server_langgraph.resilience import (
+    CircuitBreaker,
+    CircuitOpen,
+    Pipeline,
+    Policy,
+    Retry,
+    Timeout,
+    registry,
+)
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.breaker_calls import call
 
@@ -143,11 +151,15 @@ async def test_a_slow_failure_is_both() -> None:
 
 
 @pytest.mark.parametrize("told", [False, True])
-async def test_of_a_stream_only_the_time_to_its_first_item_can_be_slow(told: bool) -> None:
+@pytest.mark.parametrize("outside", [[], [Retry(1)]], ids=["alone", "inside a retry"])
+async def test_of_a_stream_only_the_time_to_its_first_item_can_be_slow(
+    told: bool, outside: list[Policy]
+) -> None:
     class Told:
         def before_call(self, cb: object, func: object, *args: object, **kwargs: object) -> None: ...
 
-    breaker, pipeline = breaker_of(slow_rate=1.0, slow_after=2, minimum_calls=9, listeners=[Told()] * told)
+    breaker, _ = breaker_of(slow_rate=1.0, slow_after=2, minimum_calls=9, listeners=[Told()] * told)
+    pipeline = Pipeline("svc", *outside, breaker)
 
     async def numbers(first: float) -> AsyncGenerator[int, None]:
         await asyncio.sleep(first)

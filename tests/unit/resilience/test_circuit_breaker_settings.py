@@ -91,6 +91,8 @@ async def test_a_reload_keeps_what_was_measured_where_the_window_stays_as_long()
     await call(pipeline, ConnectionError())
     running = asyncio.ensure_future(pipeline.call(asyncio.sleep, 9))
     await asyncio.sleep(3)
+    await call(pipeline, TypeError("neutral, but the running one is seen to be slow"))
+    assert breaker.snapshot().slow_rate == 0.5
     registry.reload({"CIRCUIT_BREAKER_MINIMUM_CALLS": "50"})
     assert (breaker.snapshot().measured_calls, breaker.snapshot().running) == (1, 1)
     registry.reload({"CIRCUIT_BREAKER_WINDOW": "50"})
