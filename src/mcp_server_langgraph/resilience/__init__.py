@@ -1,4 +1,4 @@
-"""Resilience for asyncio: circuit breaker, retry, timeout and deadline, bulkhead, fallback, metrics.
+"""Resilience for asyncio: circuit breaker, retry, timeout and deadline, bulkhead, fallback, hedging, limits, metrics.
 
     pipeline = Pipeline("search", Retry(max_attempts=3), CircuitBreaker("search"), Timeout(2))
     result = await pipeline.call(fetch, "python")
@@ -14,15 +14,16 @@ or, stacked, as ADR-0030 writes it::
 Only the standard library is imported.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
 from . import registry, stacking
-from .adaptive import AdaptiveLimit
 from .budget import Budget
 from .bulkhead import Bulkhead, with_bulkhead
-from .cache import Cache
-from .chaos import Chaos, Window
 from .circuit_breaker import CircuitBreaker, circuit_breaker
 from .config import Settings
-from .cooldown import Cooldown
 from .criticality import Criticality, criticality, current_criticality
 from .deadline import current_deadline, detached, remaining
 from .degradation import Degradation, collect_degradations
@@ -47,11 +48,8 @@ from .errors import (
 )
 from .events import Event, subscribe
 from .fallback import Fallback, LastGood, Rung, Value, with_fallback
-from .hedge import Hedge, with_hedge
-from .keyed import Keyed
 from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
-from .outlier import Endpoints, Outlier, OutlierRules, current_endpoint
 from .pipeline import Pipeline
 from .policy import Call, Policy
 from .propagation import (
@@ -63,12 +61,43 @@ from .propagation import (
     incoming,
     outgoing_headers,
 )
-from .quota import Quota, Usage
-from .rate_limit import RateLimit, Reservation
 from .retry import Kind, Limit, Retry, retry_with_backoff, throttled
-from .shed import Shed
-from .throttle import Throttle
 from .timeout import Timeout, timeout, with_timeout
+
+if TYPE_CHECKING:
+    from .adaptive import AdaptiveLimit
+    from .cache import Cache
+    from .chaos import Chaos, Window
+    from .cooldown import Cooldown
+    from .hedge import Hedge, with_hedge
+    from .keyed import Keyed
+    from .outlier import Endpoints, Outlier, OutlierRules, current_endpoint
+    from .quota import Quota, Usage
+    from .rate_limit import RateLimit, Reservation
+    from .shed import Shed
+    from .throttle import Throttle
+
+# What not every program needs is imported when it is first asked for: the import of the layer stays below 60 ms.
+_LATER: Final = {
+    "AdaptiveLimit": "adaptive",
+    "Cache": "cache",
+    "Chaos": "chaos",
+    "Cooldown": "cooldown",
+    "Endpoints": "outlier",
+    "Hedge": "hedge",
+    "Keyed": "keyed",
+    "Outlier": "outlier",
+    "OutlierRules": "outlier",
+    "Quota": "quota",
+    "RateLimit": "rate_limit",
+    "Reservation": "rate_limit",
+    "Shed": "shed",
+    "Throttle": "throttle",
+    "Usage": "quota",
+    "Window": "chaos",
+    "current_endpoint": "outlier",
+    "with_hedge": "hedge",
+}
 
 __all__ = [
     "AdaptiveLimit",
@@ -152,3 +181,15 @@ __all__ = [
     "with_hedge",
     "with_timeout",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
