@@ -77,7 +77,15 @@ def _refuse_repeats(name: str, policies: Sequence[Policy]) -> None:
 def doubts(policies: Sequence[Policy]) -> list[str]:
     """What is probably not meant, a sentence each: about the order, and about settings that do not fit together."""
     kinds = [policy.kind for policy in policies]
-    return [*_found(_DOUBTFUL, kinds), *_about_chaos(kinds), *_about_times(policies)]
+    attempt = _attempt_timeout(policies)
+    of_policies = (doubt for policy in policies for doubt in policy.doubts(attempt))
+    return [*_found(_DOUBTFUL, kinds), *_about_chaos(kinds), *_about_times(policies), *of_policies]
+
+
+def _attempt_timeout(policies: Sequence[Policy]) -> float | None:
+    """Seconds that the innermost timeout gives; None where there is none."""
+    seconds = [policy.settings()["seconds"] for policy in policies if policy.kind == "timeout"]
+    return float(seconds[-1]) if seconds else None
 
 
 def _found(rules: Sequence[_Inside], kinds: Sequence[str]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from . import config
@@ -138,6 +138,10 @@ class Policy:
 
     def apply(self, settings: config.Settings, service: str) -> None:
         """Take over changed settings, keeping state and calls in flight."""
+
+    def doubts(self, attempt_timeout: float | None) -> Iterable[str]:
+        """What of its settings is probably not meant where an attempt may take so many seconds (None: any number)."""
+        return ()
 
     async def run(self, call: Call, proceed: Proceed) -> Any:
         """Carry the call out; ``await proceed(call)`` is what comes next."""

@@ -59,7 +59,8 @@ def _meters() -> Iterator[Meter]:
 def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
     """Read the settings again (default: the process's environment) and apply them to everything that exists.
 
-    Raises `SettingsError` with everything that is wrong; then the old settings stay in force.
+    Raises `SettingsError` with everything that is wrong, or what a policy raises that cannot take them over; then the
+    old settings stay in force everywhere.
     """
     try:
         settings = config.Settings.from_env(environ)
@@ -69,11 +70,24 @@ def reload(environ: Mapping[str, str] | None = None) -> config.Settings:
     except SettingsError as exc:
         events.emit("warning", "settings", problem="reload refused", details=str(exc))
         raise
-    config.install(settings)
-    for pipeline in pipelines():
-        pipeline.apply(settings)
+    _apply(settings)
     events.emit("reload", "settings", pipelines=len(pipelines()))
     return settings
+
+
+def _apply(settings: config.Settings) -> None:
+    """Apply to every pipeline, or to none: where a policy (one of yours) refuses, all go back to what they had."""
+    before = config.current()
+    config.install(settings)
+    try:
+        for pipeline in pipelines():
+            pipeline.apply(settings)
+    except Exception as exc:
+        config.install(before)
+        for pipeline in pipelines():
+            pipeline.apply(before)
+        events.emit("warning", "settings", problem="reload refused", details=str(exc))
+        raise
 
 
 def _policies() -> Iterator[Policy]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mcp_server_langgraph.resilience import (
+    CircuitBreaker,
     ConfigurationError,
     Event,
     Pipeline,
@@ -90,6 +91,12 @@ def test_a_doubtful_order_is_kept_and_warned_of(kinds: tuple[str, ...], doubt: s
     assert len(told) == 1
     assert told[0].startswith(doubt)
     assert pipeline.describe()["doubts"] == told
+
+
+def test_a_window_too_short_for_its_attempts_is_doubted() -> None:
+    breaker = CircuitBreaker("x", failure_rate=0.5, window_seconds=10)
+    [doubt] = Pipeline("x", Retry(), breaker, Timeout(8)).describe()["doubts"]
+    assert doubt.startswith("window_seconds=10 of the breaker < 2 attempt timeouts of 8 s")
 
 
 def test_the_standard_order_leaves_no_doubts() -> None:

@@ -11,15 +11,20 @@ from mcp_server_langgraph.resilience import (
     Bulkhead,
     CircuitBreaker,
     CircuitOpen,
+    ConfigurationError,
+    Event,
     Fallback,
     Pipeline,
+    Policy,
     Retry,
+    Settings,
     SettingsError,
     Timeout,
     Value,
     circuit_breaker,
     registry,
     retry_with_backoff,
+    subscribe,
 )
 from mcp_server_langgraph.resilience.metrics import Metric
 
@@ -96,6 +101,25 @@ def test_a_reload_that_is_wrong_for_a_service_of_ones_own_changes_nothing_either
     with pytest.raises(SettingsError, match="SEARCH_TIMEOUT"):
         registry.reload({"SEARCH_TIMEOUT": "soon", "DEFAULT_TIMEOUT": "3"})
     assert (pipeline.name, total.seconds) == ("search", 30)
+
+
+def test_a_policy_that_cannot_take_new_settings_over_keeps_all_of_them_back() -> None:
+    class Stubborn(Policy):
+        def apply(self, settings: Settings, service: str) -> None:
+            if settings.choose(service, "DEFAULT_TIMEOUT") < 2:
+                raise ConfigurationError("Stubborn: no less than 2 seconds")
+
+    first, last = Timeout(), Timeout()
+    kept = [Pipeline("a", first), Pipeline("b", Stubborn()), Pipeline("c", last)]
+    registry.reload({"DEFAULT_TIMEOUT": "9"})
+    events: list[Event] = []
+    end = subscribe(events.append)
+    with pytest.raises(ConfigurationError, match="no less than 2"):
+        registry.reload({"DEFAULT_TIMEOUT": "1"})
+    end()
+    assert (first.seconds, last.seconds, Timeout().seconds) == (9, 9, 9)
+    assert [event.details["problem"] for event in events] == ["reload refused"]
+    assert len(kept) == 3
 
 
 async def test_the_switch_off_means_the_bare_call_at_once_and_back() -> None:
