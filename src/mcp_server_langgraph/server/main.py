@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from mcp_server_langgraph.resilience import registry
-from mcp_server_langgraph.resilience.errors import SettingsError
+from mcp_server_langgraph.resilience.errors import ConfigurationError, SettingsError
 from mcp_server_langgraph.server.app import build_app
 from mcp_server_langgraph.server.lifecycle import Lifecycle
 from mcp_server_langgraph.server.logs import configure_logging
@@ -67,8 +67,9 @@ def _reload(environment: Callable[[], Mapping[str, str]]) -> None:
         variables = environment()
         load(variables)
         registry.reload(variables)
-    except SettingsError as error:
-        logger.error("settings not reloaded", extra={"fields": {"problems": list(error.problems)}})
+    except ConfigurationError as error:
+        problems = error.problems if isinstance(error, SettingsError) else (str(error),)
+        logger.error("settings not reloaded", extra={"fields": {"problems": list(problems)}})
     else:
         logger.info("settings reloaded")
 
