@@ -70,7 +70,7 @@ class BreakerMachine:
         self.reopenings = 0
         self.spread = 0.0
         self.not_before = -math.inf  # the dependency asked to be left alone until then
-        self.probes: set[Admission] = set()
+        self.probes: dict[Admission, None] = {}  # an empty set weighs three times as much
         self.successes = 0
         # Whether the machine decides who comes in (not an operator), and whether anybody is told of every success.
         self.automatic = True
@@ -131,7 +131,7 @@ class BreakerMachine:
             if because:
                 self.open(now, because)
         elif admission in self.probes:
-            self.probes.discard(admission)
+            self.probes.pop(admission, None)
             self._probe_succeeded(admission, now)
 
     def failed(self, admission: Admission, now: float, retry_after: float | None = None) -> None:
@@ -154,7 +154,7 @@ class BreakerMachine:
 
     def abandoned(self, admission: Admission) -> None:
         """It ended without saying anything about the dependency: the place is free again."""
-        self.probes.discard(admission)
+        self.probes.pop(admission, None)
         if self.evidence is not None:
             self.evidence.left(admission)
 
@@ -230,11 +230,11 @@ class BreakerMachine:
 
     def _admit_probe(self, now: float) -> Admission | None:
         if len(self.probes) >= self.rules.half_open_max:
-            self.probes = {probe for probe in self.probes if probe.until > now}
+            self.probes = {probe: None for probe in self.probes if probe.until > now}
         if len(self.probes) >= self.rules.half_open_max:
             return None
         probe = Admission(None, now, now + self.rules.lease)
-        self.probes.add(probe)
+        self.probes[probe] = None
         return probe
 
     def _probe_succeeded(self, probe: Admission, now: float) -> None:

@@ -58,6 +58,8 @@ _hears: Final = events.remembered_levels.get
 class BreakerGuard(Guard):
     """Lets calls in, and hears how they ended."""
 
+    __slots__ = ("breaker", "counts", "machine", "meter", "site")
+
     def __init__(self, breaker: CircuitBreaker, site: Site) -> None:
         self.breaker = breaker
         self.machine = breaker.machine

@@ -89,6 +89,8 @@ def slow_rate(breaker: CircuitBreaker) -> float | None:
 class BreakerMeter:
     """Plain counters, read when somebody collects them."""
 
+    __slots__ = ("breaker", "failures", "neutral", "rejected", "successes", "transitions", "would_reject")
+
     def __init__(self, breaker: CircuitBreaker) -> None:
         self.breaker = breaker
         self.successes = 0

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from . import config
 from ._breaker_rules import BreakerRules
 from .errors import ConfigurationError
 
-__all__ = ["Asked", "doubts", "rules_for", "shown"]
+__all__ = ["Asked", "doubts", "one_of_equals", "rules_for", "shown"]
 
 _SETTINGS: Final = {
     "fail_max": "CIRCUIT_BREAKER_FAIL_MAX",
@@ -123,12 +124,27 @@ def rules_for(asked: Asked, settings: config.Settings, service: str, name: str |
         chosen["slow_after"] = math.inf
     if not chosen["fail_max"] and chosen["failure_rate"] is None and chosen["slow_rate"] is None:
         raise ConfigurationError(f"CircuitBreaker {name!r}: fail_max=0 needs a failure_rate or a slow_rate")
-    return BreakerRules(
+    rules = BreakerRules(
         **chosen,
         window_seconds=_window_seconds(asked, settings, service),
         jitter=_JITTER if asked.jitter is None else asked.jitter,
         lease=asked.lease or max(_LEAST_LEASE, chosen["timeout"]),
     )
+    return one_of_equals(rules)
+
+
+R = TypeVar("R", Asked, BreakerRules)
+
+
+def one_of_equals(value: R) -> R:
+    """The first of equal settings: thousands of breakers made alike (`Keyed`) share one object."""
+    return _first(value, repr(value))
+
+
+@functools.lru_cache(maxsize=128)
+def _first(value: R, shown: str) -> R:
+    """``shown`` tells 60 and 60.0 apart, which are equal."""
+    return value
 
 
 def _window_seconds(asked: Asked, settings: config.Settings, service: str) -> float | None:

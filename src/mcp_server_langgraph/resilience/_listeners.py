@@ -36,6 +36,8 @@ _SPELLING: Final = {"half_open": "half-open"}
 class BreakerView:
     """The breaker as a pybreaker listener expects it."""
 
+    __slots__ = ("_breaker",)
+
     def __init__(self, breaker: CircuitBreaker) -> None:
         self._breaker = breaker
 
@@ -82,6 +84,8 @@ class BreakerView:
 
 class Listeners:
     """The listeners of one breaker: those given in code and those from the settings."""
+
+    __slots__ = ("_all", "_view", "active", "given", "want_calls")
 
     def __init__(self, breaker: CircuitBreaker, given: tuple[Any, ...]) -> None:
         self._view = BreakerView(breaker)

@@ -102,6 +102,7 @@ class CircuitBreaker(Policy):
             ramp=ramp,
         )
         self.asked.check(name)
+        self.asked = _breaker_settings.one_of_equals(self.asked)
         self.name = name
         self.expected_asked = expected_exception
         self.expected: tuple[type[BaseException], ...] = (Exception,)

@@ -186,6 +186,8 @@ class Policy:
 class Guard:
     """A policy at a site that acts before and after, never in between."""
 
+    __slots__ = ()
+
     waits: ClassVar[bool] = False
     # Whether a call that will be refused further in may be refused before this guard has heard of it.
     gives_way: ClassVar[bool] = False
