@@ -35,7 +35,7 @@ def main() -> None:
 
 def render(page: str) -> str:
     """The page with its tables as the results have them now."""
-    blocks = {"machine": _machine(), "success": _beside(), "import": _imports()}
+    blocks = {"machine": _machine(), "success": _beside(), "import": _imports(), "memory": _memory()}
     blocks |= {"increments": _increments(), "parts": _tables(_read("parts", PREFERRED))[0][0]}
     blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
     return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
@@ -96,6 +96,14 @@ def _imports() -> str:
         cells = _tables(_read("import", version))[0][1]
         rows.append([version, *(cells[row][2] for row in ("CPU time", "wall time"))])
     return table(["CPython", "CPU ms over `import asyncio`", "wall ms"], rows)
+
+
+def _memory() -> str:
+    """Megabytes in every version."""
+    columns = {version: _tables(_read("memory", version))[0][1] for version in _present("memory")}
+    names = next(iter(columns.values()))
+    rows = [[name, *(f"{cells[name][0]} ({cells[name][1]})" for cells in columns.values())] for name in names]
+    return table(["", *(f"MB (bytes a key), {version}" for version in columns)], rows)
 
 
 def _present(kind: str) -> list[str]:
