@@ -14,9 +14,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from mcp_server_langgraph.resilience import (
+    Budget,
+    Hedge,
     Outlier,
     OutlierRules,
     Pipeline,
+    Retry,
     TimedOut,
     Timeout,
     current_endpoint,
@@ -135,3 +138,26 @@ async def test_the_least_busy_of_two_avoids_the_slow_one_before_anything_is_judg
     two_choices = await calls_to(1, slower=10, max_share=0, pick="power_of_two")
     assert two_choices.success > round_robin.success
     assert two_choices.sent["host 0"] < round_robin.sent["host 0"] * 0.75
+
+
+async def test_a_hedge_and_its_retry_go_where_the_call_has_not_been() -> None:
+    sent: list[str | None] = []
+
+    async def answer() -> str | None:
+        endpoint = current_endpoint()
+        sent.append(endpoint)
+        if endpoint == "host 0":
+            await asyncio.sleep(10)
+        if endpoint == "host 1":
+            raise ConnectionError
+        return endpoint
+
+    pipeline = Pipeline(
+        "fleet",
+        Retry(max_attempts=2, budget=Budget.unlimited()),
+        Hedge(delay=0.1, budget=Budget.unlimited()),
+        Outlier(HOSTS[:3], chance=lambda: 0.0),
+        Timeout(1),
+    )
+    assert await pipeline.call(answer) == "host 2"
+    assert sent == ["host 0", "host 1", "host 2"]

@@ -138,7 +138,8 @@ R = TypeVar("R", Asked, BreakerRules)
 
 def one_of_equals(value: R) -> R:
     """The first of equal settings: thousands of breakers made alike (`Keyed`) share one object."""
-    return _first(value, repr(value))
+    first: R = _first(value, repr(value))
+    return first
 
 
 @functools.lru_cache(maxsize=128)

@@ -22,7 +22,7 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Itera
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
 from . import config, events
 from ._functions import END, Source
@@ -81,15 +81,20 @@ class OutlierSnapshot:
     panic: bool
 
 
-class _Tried(NamedTuple):
-    """Where attempts of a call went that failed in this context. Its ``kwargs`` tell it apart: each has its own."""
+class _Sent:
+    """Where the attempts of one call went, in order. Its ``kwargs`` tell the call apart: each has its own."""
 
-    endpoints: Endpoints
-    kwargs: dict[str, Any]
-    names: tuple[str, ...]
+    __slots__ = ("at", "kwargs", "names", "running")
+
+    def __init__(self, at: _OutlierAt, kwargs: dict[str, Any]) -> None:
+        self.at = at
+        self.kwargs = kwargs
+        self.names: list[str] = []
+        self.running = 0
 
 
-_tried: Final[ContextVar[_Tried | None]] = ContextVar("resilience_tried_endpoints", default=None)
+# The call that failed last in this context: the next attempt may be its retry.
+_failed_last: Final[ContextVar[_Sent | None]] = ContextVar("resilience_outlier_failed", default=None)
 
 
 class Outlier(Policy):
@@ -182,15 +187,15 @@ class _OutlierAt(Policy):
         self.endpoints = policy.endpoints
         self.site = site
         self.meter = policy.counts
-        self._running: dict[
-            int, list[str]
-        ] = {}  # by call: where its attempts run that are under way, for hedges
+        self._running: dict[int, _Sent] = {}  # calls that have an attempt under way, for hedges
 
     def _begin(self, call: Call, now: float) -> tuple[Turn, Call]:
         policy, endpoints = self.policy, self.endpoints
-        running = self._running.setdefault(id(call.kwargs), [])
-        turn = endpoints.pick(now, policy.chance(), (*self._failed_before(call), *running))
-        running.append(turn.name)
+        sent = self._running.get(id(call.kwargs)) or self._sent_before(call)
+        turn = endpoints.pick(now, policy.chance(), sent.names)
+        sent.names.append(turn.name)
+        sent.running += 1
+        self._running[id(call.kwargs)] = sent
         if endpoints.changes:
             policy.tell()
         if policy.argument is None:
@@ -198,34 +203,35 @@ class _OutlierAt(Policy):
         kwargs = {**call.kwargs, policy.argument: turn.name}
         return turn, Call(call.fn, call.args, kwargs, call.site, call.attempt)
 
-    def _failed_before(self, call: Call) -> tuple[str, ...]:
-        tried = _tried.get()
-        if tried is None or tried.kwargs is not call.kwargs or tried.endpoints is not self.endpoints:
-            return ()
-        return tried.names
+    def _sent_before(self, call: Call) -> _Sent:
+        failed = _failed_last.get()
+        if failed is not None and failed.kwargs is call.kwargs and failed.at is self:
+            return failed
+        return _Sent(self, call.kwargs)
+
+    def _ended(self, call: Call) -> _Sent:
+        sent = self._running[id(call.kwargs)]
+        sent.running -= 1
+        if not sent.running:
+            del self._running[id(call.kwargs)]
+        return sent
 
     def _succeeded(self, call: Call, turn: Turn, now: float) -> None:
-        self._stopped(call, turn)
+        self._ended(call)
         self.endpoints.succeeded(turn, now)
         if self.endpoints.changes:
             self.policy.tell()
 
     def _failed(self, call: Call, turn: Turn, now: float, exc: BaseException) -> None:
-        self._stopped(call, turn)
+        sent = self._ended(call)
         if isinstance(exc, Exception):
-            _tried.set(_Tried(self.endpoints, call.kwargs, (*self._failed_before(call), turn.name)))
+            _failed_last.set(sent)
         if self.site.verdict(exc).outcome is Outcome.FAILURE:
             self.endpoints.failed(turn, now)
         else:
             self.endpoints.abandoned(turn)
         if self.endpoints.changes:
             self.policy.tell()
-
-    def _stopped(self, call: Call, turn: Turn) -> None:
-        running = self._running[id(call.kwargs)]
-        running.remove(turn.name)
-        if not running:
-            del self._running[id(call.kwargs)]
 
     async def run(self, call: Call, proceed: Proceed) -> Any:
         clock = asyncio.get_running_loop().time

@@ -128,7 +128,7 @@ async def test_what_is_no_failure_of_the_endpoint_counts_for_nothing() -> None:
 
 async def test_a_cut_attempt_is_a_failure_of_its_endpoint() -> None:
     outlier = in_turn()
-    pipeline = Pipeline("search", Retry(max_attempts=2), outlier, Timeout(1))
+    pipeline = Pipeline("search", Retry(max_attempts=2, budget=Budget.unlimited()), outlier, Timeout(1))
 
     async def ask() -> str | None:
         if current_endpoint() == "a":
@@ -150,7 +150,7 @@ async def test_a_retry_goes_to_an_endpoint_that_the_call_has_not_tried() -> None
     # The least in flight is always the same one here, where nothing else runs.
     pipeline = Pipeline(
         "search",
-        Retry(max_attempts=4),
+        Retry(max_attempts=4, budget=Budget.unlimited()),
         Outlier(ABC, pick="power_of_two", chance=lambda: 0.0, rules=OutlierRules(consecutive_failures=100)),
     )
     for _ in range(3):
