@@ -25,7 +25,6 @@ from ._breaker_guard import Announced, BreakerGuard
 from ._breaker_meter import BreakerMeter, BreakerSnapshot, snapshot_of
 from ._breaker_settings import Asked
 from ._breaker_state import Mode, State
-from .errors import ConfigurationError
 from .policy import Guard, Policy, Site
 
 __all__ = ["BreakerSnapshot", "CircuitBreaker", "Mode", "circuit_breaker"]
@@ -112,20 +111,15 @@ class CircuitBreaker(Policy):
         self.counts = BreakerMeter(self)
         self.lock = threading.RLock()
         self._has_guards = False
-        self._take(config.current(), name or "")
+        self.apply(config.current(), name or "")
 
     # Settings
 
     def apply(self, settings: config.Settings, service: str) -> None:
-        """Take over changed settings; state, window (where its size stays) and calls in flight stay. Settings that
-        contradict what was fixed in code are not taken, with a warning.
-        """
-        try:
-            self._take(settings, service)
-        except ConfigurationError as exc:
-            events.emit("warning", self.label, problem="settings refused", details=str(exc))
+        """Take over changed settings; state, window (where its size stays) and calls in flight stay.
 
-    def _take(self, settings: config.Settings, service: str) -> None:
+        Raises `ConfigurationError` where they contradict what was fixed in code.
+        """
         rules = _breaker_settings.rules_for(self.asked, settings, service, self.name)
         chosen = settings.choose(service, "CIRCUIT_BREAKER_EXPECTED_EXCEPTION", self.expected_asked)
         self.expected = chosen if isinstance(chosen, tuple) else (chosen,)
@@ -234,7 +228,7 @@ class CircuitBreaker(Policy):
         """The guard of one pipeline. Listeners that want ``before_call`` need the call itself: the general form."""
         if self.name is None:
             self.name = site.name
-            self._take(config.current(), self.name)
+            self.apply(config.current(), self.name)
         guard = BreakerGuard(self, site)
         if site.inside_retry:
             site.gates.append(guard.refuses_for)

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import CircuitBreaker, Event, Pipeline, registry, subscribe
+from mcp_server_langgraph.resilience import (
+    CircuitBreaker,
+    ConfigurationError,
+    Event,
+    Pipeline,
+    registry,
+    subscribe,
+)
 from tests.support.breaker_calls import call
 
 
@@ -101,14 +108,13 @@ async def test_a_reload_keeps_what_was_measured_where_the_window_stays_as_long()
     assert (breaker.snapshot().measured_calls, breaker.snapshot().slow_rate) == (1, 1.0)
 
 
-def test_a_reload_that_contradicts_the_code_is_not_taken_and_said(events: list[Event]) -> None:
+def test_a_reload_that_contradicts_the_code_changes_nothing_and_says_so(events: list[Event]) -> None:
     breaker = CircuitBreaker("svc")
     pipeline = Pipeline("svc", breaker)
-    registry.reload({"CIRCUIT_BREAKER_SLOW_RATE": "0.5", "CIRCUIT_BREAKER_FAIL_MAX": "9"})
+    with pytest.raises(ConfigurationError, match="needs slow_after"):
+        registry.reload({"CIRCUIT_BREAKER_SLOW_RATE": "0.5", "CIRCUIT_BREAKER_FAIL_MAX": "9"})
     assert (breaker.machine.rules.fail_max, breaker.machine.rules.slow_rate) == (5, None)
-    (warning,) = [event for event in events if event.kind == "warning"]
-    assert (warning.pipeline, warning.details["problem"]) == ("svc", "settings refused")
-    assert "slow_after" in warning.details["details"]
+    assert [event.details["problem"] for event in events] == ["reload refused"]
     assert pipeline.name == "svc"
 
 
