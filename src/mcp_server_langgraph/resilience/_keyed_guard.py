@@ -67,6 +67,7 @@ class KeyedAt(Policy):
         self.meter = policy.counts
         # What the keys' policies tell the site of themselves would grow with the keys.
         self.inner = copy.copy(site)
+        self._saturation = site.saturation
         if site.inside_retry:
             site.gates.append(self.refuses_for)
 
@@ -76,6 +77,10 @@ class KeyedAt(Policy):
         if face is None or face.at is not self:
             return 0.0
         return max((gate(now) for gate in face.gates), default=0.0)
+
+    def is_saturated(self) -> bool:
+        """What the pipeline's limiters say, to keyed hedges. One key's limit says nothing of another key."""
+        return any(full() for full in self._saturation)
 
     def enter(self, call: Call, now: float) -> tuple[Entry[Slot], Face]:
         """The key's entry, in use until `leave`, and its policy here."""

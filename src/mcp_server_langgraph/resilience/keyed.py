@@ -199,6 +199,7 @@ class Keyed(Policy):
                 return face
         with self._lock:
             at.inner.gates = []
+            at.inner.saturation = [at.is_saturated]
             bound = slot.policy.bind(at.inner)
             if isinstance(bound, Repeat):
                 raise ConfigurationError(f"Keyed: a {slot.policy.kind} is the same for every key")
