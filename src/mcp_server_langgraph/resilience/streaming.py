@@ -80,9 +80,9 @@ def _generator(begin: Callable[..., _Run]) -> Callable[..., Stream]:
             await run.source.close()
         except BaseException as exc:
             raised = await run.failed(exc)
-            if raised is exc:
-                raise
             try:
+                if raised is exc:
+                    raise
                 raise raised from raised.__cause__ or exc
             finally:
                 del raised  # an exception kept in its own frame is a cycle
