@@ -63,7 +63,10 @@ class Ended(Generic[T]):
     def unwrap(self) -> T:
         """The result. Raises the error where there is one."""
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                del self  # it keeps the error, which keeps this frame: a cycle
         return cast(T, self._value)
 
     def __bool__(self) -> NoReturn:
