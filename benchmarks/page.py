@@ -37,6 +37,8 @@ def render(page: str) -> str:
     """The page with its tables as the results have them now."""
     blocks = {"machine": _machine(), "success": _beside(), "import": _imports(), "memory": _memory()}
     blocks |= {"increments": _increments(), "parts": _tables(_read("parts", PREFERRED))[0][0]}
+    soak = _tables((RESULTS / "soak.md").read_text(encoding="utf-8"))
+    blocks |= {"soak": soak[0][0], "soak_traced": soak[2][0]}
     blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
     return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
 
