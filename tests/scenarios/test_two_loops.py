@@ -179,9 +179,7 @@ def closed_door() -> list[Policy]:
 def told() -> list[Policy]:
     quota = Quota(gradual=False)
     name = "x-ratelimit-{}-requests"
-    quota.observe(
-        {name.format("limit"): "60", name.format("remaining"): "60", name.format("reset"): "1000s"}
-    )
+    quota.observe({name.format("limit"): "60", name.format("remaining"): "60", name.format("reset"): "1000s"})
     return [quota]
 
 
