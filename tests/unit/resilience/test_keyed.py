@@ -24,7 +24,7 @@ from mcp_server_langgraph.resilience import (
     Value,
     registry,
 )
-from mcp_server_langgraph.resilience.policy import Call, Policy, Proceed, ProceedStream
+from mcp_server_langgraph.resilience.policy import Call, Policy, Proceed, ProceedStream, Site
 from mcp_server_langgraph.resilience.testing import settle
 
 
@@ -326,3 +326,32 @@ def test_a_make_that_knows_only_its_keys_needs_an_overflow() -> None:
         lambda key: CircuitBreaker(fail_max=known[key]), key=by_host, overflow=CircuitBreaker("rest")
     )
     assert keyed.settings()["each"].name == "rest"
+
+
+async def test_a_refusal_met_in_another_pipeline_is_not_this_ones() -> None:
+    keyed = Keyed(breaker_for, key=by_host)
+    ours, others = (Pipeline(name, Retry(max_attempts=2), keyed) for name in ("ours", "others"))
+    await fail(others, "dead")
+    now = asyncio.get_running_loop().time()
+    assert [gate(now) for gate in others.site.gates] == [60.0]
+    assert [gate(now) for gate in ours.site.gates] == [0.0]
+
+
+class Unbound(Policy):
+    """Cannot be bound twice."""
+
+    def __init__(self) -> None:
+        self.bindings = 0
+
+    def bind(self, site: Site) -> Policy:
+        self.bindings += 1
+        if self.name == "search.a":
+            raise ConfigurationError("not here")
+        return self
+
+
+async def test_a_key_whose_policy_cannot_be_bound_is_not_held_in_use() -> None:
+    keyed = Keyed(lambda key: Unbound(), key=by_host)
+    with pytest.raises(ConfigurationError, match="not here"):
+        await Pipeline("search", keyed).call(fetch, "a")
+    assert (keyed.snapshot().keys, keyed.snapshot().in_use) == (1, 0)

@@ -95,6 +95,20 @@ async def test_a_breaker_that_an_operator_set_is_kept() -> None:
     assert await ask(pipeline, "watched") == "refused"
 
 
+async def test_what_an_operator_gave_up_can_be_forgotten_after_a_reload() -> None:
+    keyed, pipeline = keyed_breakers(1)
+    await ask(pipeline, "watched")
+    breaker = keyed.get("watched")
+    assert isinstance(breaker, CircuitBreaker)
+    breaker.force_open()
+    await ask(pipeline, "new")
+    breaker.reset()
+
+    registry.reload({})
+    await ask(pipeline, "new")
+    assert keyed.get("new") is not None
+
+
 async def test_a_call_in_flight_keeps_its_key() -> None:
     keyed = Keyed(lambda key: Bulkhead(1, max_queue=0), key=lambda key: key, max_keys=2)
     pipeline = Pipeline("search", keyed)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -213,3 +215,76 @@ def test_threads_never_share_a_key_nor_lose_one_in_use() -> None:
     assert len(table.entries) <= 4
     assert not any(entry.calls for entry in table.entries.values())
     assert all(table.enter(("new", number), 0.0) for number in range(4))  # every place can be had again
+
+
+class Between(dict[object, Entry[Thing]]):
+    """The table's dict, with something happening once between two steps, as another thread would have it."""
+
+    def __init__(self, entries: dict[object, Entry[Thing]]) -> None:
+        super().__init__(entries)
+        self.after_looking_up: list[Callable[[], object]] = []
+        self.after_taking_out: list[Callable[[Entry[Thing]], object]] = []
+        self.before_putting_back: list[Callable[[Entry[Thing]], object]] = []
+
+    def get(self, key: object, default: Any = None) -> Any:
+        found = super().get(key, default)
+        if self.after_looking_up:
+            self.after_looking_up.pop()()
+        return found
+
+    def __delitem__(self, key: object) -> None:
+        entry = self[key]
+        super().__delitem__(key)
+        if self.after_taking_out:
+            self.after_taking_out.pop()(entry)
+
+    def __setitem__(self, key: object, entry: Entry[Thing]) -> None:
+        if self.before_putting_back:
+            self.before_putting_back.pop()(entry)
+        super().__setitem__(key, entry)
+
+
+def table_with_one_idle_key() -> tuple[KeyTable[Thing], Between]:
+    table = table_of(1)
+    entry = table.enter("a", 0.0)
+    assert entry is not None
+    table.leave(entry)
+    table.entries = between = Between(table.entries)
+    return table, between
+
+
+def used_once(table: KeyTable[Thing], key: str) -> None:
+    entry = table.enter(key, 0.0)
+    assert entry is not None
+    table.leave(entry)
+
+
+def test_a_key_forgotten_between_look_up_and_mark_is_made_anew() -> None:
+    table, between = table_with_one_idle_key()
+    old = between["a"].value
+    between.after_looking_up.append(lambda: used_once(table, "b"))
+
+    entry = table.enter("a", 0.0)
+
+    assert entry is not None
+    assert entry is between["a"]
+    assert entry.value is not old
+    assert len(entry.calls) == 1
+
+
+def test_a_key_marked_while_it_is_taken_out_stays_and_can_go_later() -> None:
+    table, between = table_with_one_idle_key()
+    between.after_taking_out.append(lambda entry: entry.calls.append(None))
+
+    assert table.enter("b", 0.0) is None
+    table.leave(between["a"])
+    assert table.enter("b", 0.0) is not None
+
+
+def test_a_key_whose_call_ends_while_it_is_put_back_can_go_later() -> None:
+    table, between = table_with_one_idle_key()
+    between.after_taking_out.append(lambda entry: entry.calls.append(None))
+    between.before_putting_back.append(table.leave)
+
+    assert table.enter("b", 0.0) is not None
+    assert list(table.entries) == ["b"]

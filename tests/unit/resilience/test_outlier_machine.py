@@ -278,3 +278,83 @@ def test_names_must_be_there_and_be_told_apart() -> None:
             Endpoints(names)
     with pytest.raises(ConfigurationError, match="pick='random' must be one of round_robin"):
         Endpoints(["a"], pick="random")
+
+
+def ask_each(endpoints: Endpoints, bad: dict[str, int], calls: int) -> None:
+    """So many calls to each, at 0 s; of the names in ``bad`` that many fail, the failures apart from each other."""
+    endpoints.choice = Choice.ROUND_ROBIN
+    for number in range(calls * len(endpoints.all)):
+        turn = endpoints.pick(0.0)
+        if number // len(endpoints.all) % 2 == 0 and bad.get(turn.name, 0) > 0:
+            bad[turn.name] -= 1
+            endpoints.failed(turn, 0.0)
+        else:
+            endpoints.succeeded(turn, 0.0)
+
+
+TEN = [f"host {number}" for number in range(10)]
+
+
+def test_one_failure_in_a_hundred_is_no_outlier_though_nobody_else_had_one() -> None:
+    endpoints = Endpoints(TEN)
+    ask_each(endpoints, {"host 3": 1}, 100)
+    endpoints.pick(INTERVAL)
+    assert endpoints.ejected() == []
+
+    ask_each(endpoints := Endpoints(TEN), {"host 3": 10}, 100)
+    endpoints.pick(INTERVAL)
+    assert [(each.name, each.ejections) for each in endpoints.ejected()] == [("host 3", {"success_rate": 1})]
+
+
+def test_who_fails_nearly_every_call_is_out_though_others_are_poor_too() -> None:
+    rules = OutlierRules(stdev_factor=None, consecutive_failures=1000, max_share=0.5)
+    endpoints = Endpoints(TEN[:5], rules)
+    endpoints.choice = Choice.ROUND_ROBIN
+    for number in range(5 * 60):
+        turn = endpoints.pick(0.0)
+        (endpoints.failed if number % 5 == 0 or number % 2 else endpoints.succeeded)(turn, 0.0)
+    endpoints.pick(INTERVAL)
+    assert [(each.name, each.ejections) for each in endpoints.ejected()] == [("host 0", {"failure_share": 1})]
+
+
+def test_an_old_success_does_not_make_new_failures_good() -> None:
+    endpoints = Endpoints(["a", "b", "c"], OutlierRules(consecutive_failures=2), pick="round_robin")
+    old = endpoints.pick(0.0)
+    for _ in range(2):
+        endpoints.failed(endpoints.pick(0.0, avoid=("b", "c")), 0.0)
+    assert [each.name for each in endpoints.ejected()] == ["a"]
+
+    endpoints.failed(endpoints.pick(30.0, avoid=("b", "c")), 30.0)
+    endpoints.succeeded(old, 30.0)
+    endpoints.failed(endpoints.pick(30.0, avoid=("b", "c")), 30.0)
+    assert [each.name for each in endpoints.ejected()] == ["a"]
+
+
+def test_where_none_is_well_all_are_used_even_without_a_panic_share() -> None:
+    endpoints = Endpoints(["a", "b"], OutlierRules(panic_share=1.0))
+    endpoints.set_healthy("a", False)
+    assert {endpoints.pick(0.0).name for _ in range(5)} == {"b"}
+    endpoints.set_healthy("b", False)
+    assert [each.name for each in endpoints.rotation] == ["a", "b"]
+
+
+def test_who_has_left_the_set_is_not_ejected() -> None:
+    endpoints = Endpoints(["a", "b"], OutlierRules(consecutive_failures=1), pick="round_robin")
+    turn = endpoints.pick(0.0)
+    endpoints.update(["b", "c"])
+    endpoints.failed(turn, 0.0)
+    assert list(endpoints.changes) == []
+
+
+def test_the_next_ejection_is_shorter_only_for_time_in_rotation() -> None:
+    endpoints = Endpoints(["a", "b"], OutlierRules(consecutive_failures=1), pick="round_robin")
+
+    def fail_a(now: float) -> float:
+        endpoints.failed(endpoints.pick(now, avoid=("b",)), now)
+        [ejected] = endpoints.ejected()
+        assert ejected.ejected_until is not None
+        return ejected.ejected_until - now
+
+    assert fail_a(0.0) == 30
+    assert fail_a(35.0) == 60  # back for 5 s of the idle time
+    assert fail_a(35.0 + 60 + 25) == 30  # back for two intervals and a half, which take both off
