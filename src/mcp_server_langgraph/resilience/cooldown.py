@@ -15,6 +15,7 @@ Errors: `CoolingDown`. Events: ``cooldown``, ``rejected``. Metrics: ``cooldown_*
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -135,6 +136,11 @@ class Cooldown(Policy):
     def refuses_for(self, now: float) -> float:
         """Seconds for which a call will be refused, as far as is known now."""
         return max(0.0, self.machine.left(now) - self.max_wait)
+
+    def matters_until(self, now: float) -> float:
+        """Until those who waited are back."""
+        back = self.machine.returned_at(1.0)
+        return back if back > now else -math.inf
 
     def bind(self, site: Site) -> Guard:
         """The guard of one pipeline; the cooldown is shared by all of them.

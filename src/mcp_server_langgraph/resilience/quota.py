@@ -214,6 +214,11 @@ class Quota(Policy):
         """Seconds for which a call will be refused, as far as is known now."""
         return max(0.0, self.line.delay(_amounts(0), now) - self.max_wait)
 
+    def matters_until(self, now: float) -> float:
+        """While it is used up."""
+        wait = self.line.delay(_amounts(0), now)
+        return now + wait if wait > 0 else -math.inf
+
     def bind(self, site: Site) -> Policy:
         """What stands in one pipeline; the quota is shared by all of them.
 

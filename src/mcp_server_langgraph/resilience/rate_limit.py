@@ -167,6 +167,11 @@ class RateLimit(Policy):
         left = self.bucket.level(_metering.now())
         return RateLimitSnapshot(*self.rate, left, len(self.line.waiting), self.counts.rejected)
 
+    def matters_until(self, now: float) -> float:
+        """Until the bucket is full: a new one would give more."""
+        full_at = self.bucket.full_at
+        return full_at if full_at > now else -math.inf
+
     # Reservations, outside a pipeline
 
     def reserve(self, weight: float = 1.0) -> Reservation:

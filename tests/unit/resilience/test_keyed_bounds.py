@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterator
 
 import pytest
@@ -14,16 +15,20 @@ from mcp_server_langgraph.resilience import (
     CircuitBreaker,
     CircuitOpen,
     ConfigurationError,
+    Cooldown,
     Event,
     Keyed,
     Pipeline,
+    Quota,
+    RateLimit,
+    RateLimited,
     Settings,
     registry,
     subscribe,
 )
 from mcp_server_langgraph.resilience import config as layer_config
 from mcp_server_langgraph.resilience.keyed import SHOWN_KEYS
-from mcp_server_langgraph.resilience.testing import settle
+from mcp_server_langgraph.resilience.testing import run, settle
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +87,39 @@ async def test_an_open_breaker_is_not_forgotten_while_something_idle_can_go() ->
         await ask(pipeline, number)
 
     assert await ask(pipeline, "dead") == "refused"
+
+
+async def test_a_new_key_does_not_win_new_permits_for_an_old_one() -> None:
+    keyed = Keyed(lambda tenant: RateLimit(1, per=10), key=lambda key, *rest: key, max_keys=2)
+    pipeline = Pipeline("search", keyed)
+    assert await ask(pipeline, "greedy") == "ok"
+    await ask(pipeline, "another")
+    assert await ask(pipeline, "third") == "ok"
+    with pytest.raises(RateLimited):
+        await ask(pipeline, "fourth")  # shares the overflow's one permit with the third
+    with pytest.raises(RateLimited):
+        await ask(pipeline, "greedy")
+
+    await asyncio.sleep(10)
+    assert await ask(pipeline, "third") == "ok"
+    assert keyed.get("third") is not None
+
+
+def test_policies_tell_until_when_they_must_not_be_lost() -> None:
+    async def tell() -> None:
+        now = asyncio.get_running_loop().time()
+        limit, cooldown, quota = RateLimit(1, per=10), Cooldown(jitter=0.5), Quota()
+        for fresh in (limit, cooldown, quota, Bulkhead(1)):
+            assert fresh.matters_until(now) == -math.inf
+        limit.reserve().keep()
+        cooldown.start(8)
+        told = {"limit": "1", "remaining": "0", "reset": "5s"}
+        quota.observe({f"x-ratelimit-{name}-requests": value for name, value in told.items()})
+        assert limit.matters_until(now) == now + 10
+        assert cooldown.matters_until(now) == now + 12
+        assert quota.matters_until(now) == pytest.approx(now + 5)
+
+    run(tell())
 
 
 async def test_a_breaker_that_an_operator_set_is_kept() -> None:

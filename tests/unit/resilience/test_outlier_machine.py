@@ -358,3 +358,27 @@ def test_the_next_ejection_is_shorter_only_for_time_in_rotation() -> None:
     assert fail_a(0.0) == 30
     assert fail_a(35.0) == 60  # back for 5 s of the idle time
     assert fail_a(35.0 + 60 + 25) == 30  # back for two intervals and a half, which take both off
+
+
+def test_an_ejection_never_lasts_longer_than_the_longest() -> None:
+    rules = OutlierRules(consecutive_failures=1, base_ejection=30, max_ejection=45)
+    endpoints = Endpoints(["a", "b"], rules, pick="round_robin")
+    for now, until in ((0.0, 30.0), (30.0, 75.0), (75.0, 120.0)):
+        endpoints.failed(endpoints.pick(now, avoid=("b",)), now)
+        assert [each.ejected_until for each in endpoints.ejected()] == [until]
+
+
+def test_an_ejection_ends_on_time_and_not_with_an_interval() -> None:
+    endpoints = Endpoints(["a", "b"], OutlierRules(consecutive_failures=1), pick="round_robin")
+    endpoints.pick(0.0)
+    endpoints.failed(endpoints.pick(3.0, avoid=("b",)), 3.0)
+    endpoints.pick(31.0)  # an interval ends here, the next one at 41 s
+    assert len(endpoints.rotation) == 1
+    endpoints.pick(33.0)
+    assert len(endpoints.rotation) == 2
+
+
+def test_the_less_busy_of_two_is_picked() -> None:
+    endpoints = Endpoints(["a", "b", "c"])
+    assert [endpoints.pick(0.0, chance=0.0).name for _ in range(4)] == ["a", "b", "a", "b"]  # these two met
+    assert endpoints.pick(0.0, chance=0.99).name == "c"  # c and b
