@@ -40,7 +40,7 @@ from mcp_server_langgraph.resilience import (
     _timers,
     registry,
 )
-from mcp_server_langgraph.resilience.testing import run
+from mcp_server_langgraph.resilience.testing import explore, run
 
 # Seconds: longer than any break or wait, and longer than anything here takes.
 A_WHILE = 1_000.0
@@ -363,3 +363,21 @@ def test_what_was_taken_comes_back(name: str, end: Callable[[Program], Awaitable
         program.check()
 
     run(later(), start=A_WHILE)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_and_so_it_does_in_every_order_of_steps_that_was_explored(name: str) -> None:
+    async def main() -> None:
+        program = Program(MAKERS[name])
+        callers = [asyncio.create_task(program.quietly()) for _ in range(3)]
+
+        async def cancel(number: int) -> None:
+            await asyncio.sleep(0.1)  # the moment at which the first answers come
+            callers[number].cancel()
+
+        cancellers = [asyncio.create_task(cancel(number)) for number in (0, 1)]
+        await asyncio.wait([*callers, *cancellers])
+        program.check()
+        program.check_counts(refunded=0)
+
+    assert explore(main, max_runs=25).runs == 25
