@@ -155,3 +155,11 @@ def _adopt(loop: asyncio.AbstractEventLoop) -> dict[float, TimerQueue]:
         for other in [other for other in _queues if other.is_closed()]:
             del _queues[other]
         return _queues.setdefault(loop, {})
+
+
+def running_task() -> Task:
+    """The task running now. Raises RuntimeError where there is none: only a task can be cut."""
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("a timeout needs a running task")
+    return task

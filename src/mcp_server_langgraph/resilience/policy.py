@@ -12,17 +12,14 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from . import config
 from ._inline import Inline
 from ._past import Past
-from .deadline import INHERITED
+from .deadline import INHERITED, Deadline
 from .metrics import Meter
 from .outcome import DOWN, NEUTRAL, Classifier, Outcome, Verdict
-
-if TYPE_CHECKING:
-    from .timeout import TotalGuard
 
 __all__ = [
     "WAIT",
@@ -74,6 +71,14 @@ class Call:
         self.attempt = attempt
 
 
+class Total(Protocol):
+    """A total timeout, as the classifying of a cancellation knows it."""
+
+    def expired(self, deadline: Deadline | None) -> bool:
+        """Whether its own time ran out, under ``deadline`` or one around it that are still open."""
+        ...
+
+
 class Site:
     """Where policies work: what all of one pipeline's guards have in common.
 
@@ -90,7 +95,7 @@ class Site:
         self.judge_result = judge
         self.bypassed = False
         self.clock: tuple[asyncio.AbstractEventLoop | None, Callable[[], float]] = (None, time.monotonic)
-        self.totals: list[TotalGuard] = []
+        self.totals: list[Total] = []
         self.inside_retry = False
         # Of what stands inside the retry loop: seconds for which it refuses every attempt, as far as it knows.
         self.gates: list[Callable[[float], float]] = []

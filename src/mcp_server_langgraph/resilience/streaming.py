@@ -23,13 +23,13 @@ from . import _functions
 from ._functions import END, Source
 from ._link import CallMeter
 from ._past import Past
-from ._timers import queue_for
+from ._time_guards import TimeGuard
+from ._timers import queue_for, running_task
 from .deadline import Deadline, current_deadline
 from .errors import StreamInterrupted
 from .outcome import Outcome
 from .policy import WAIT, Call, Guard, Policy, Repeat, Site
 from .propagation import expired
-from .timeout import TimeGuard
 
 if TYPE_CHECKING:
     from .pipeline import Pipeline
@@ -365,9 +365,7 @@ class _Step:
 
     def __enter__(self) -> None:
         end = self._end
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a timeout needs a running task")
+        task = running_task()
         loop = task.get_loop()
         if end.when <= loop.time():  # not every step waits, and only what waits can be cut
             raise end.guard.cut(end.clock, end.seconds)
