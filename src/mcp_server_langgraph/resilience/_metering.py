@@ -6,19 +6,14 @@ are looked at one by one, as the last of them often tells what all of them used.
 
 from __future__ import annotations
 
-import asyncio
-import math
-import time
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Generic, TypeVar
 
 from . import events
 from ._functions import END, Source
-from .deadline import current_deadline
-from .errors import ConfigurationError
 from .policy import Call, Policy, Proceed, ProceedStream, ProceedSync
 
-__all__ = ["Metered", "amount", "asked", "checked", "now", "patience"]
+__all__ = ["Metered", "asked"]
 
 E = TypeVar("E")
 R = TypeVar("R")
@@ -105,30 +100,3 @@ def asked(policy: Policy, site_name: str, question: Callable[..., R], result: An
             "warning", site_name, problem=f"{policy.kind} cannot read a result", error=type(exc).__name__
         )
         return None
-
-
-def amount(policy: str, label: str, value: float) -> float:
-    """A finite amount of at least 0. Raises `ConfigurationError`."""
-    if not 0 <= value < math.inf:
-        raise ConfigurationError(f"{policy}: {label}={value!r} must be a number of at least 0")
-    return value
-
-
-def checked(policy: str, label: str, value: Any, allowed: str, *, ok: bool) -> None:
-    """Raise `ConfigurationError` for an argument that is given and not allowed."""
-    if value is not None and not ok:
-        raise ConfigurationError(f"{policy}: {label}={value!r} must be {allowed}")
-
-
-def now() -> float:
-    """The time of the running loop, or of the thread where there is none."""
-    loop = asyncio._get_running_loop()
-    return time.monotonic() if loop is None else loop.time()
-
-
-def patience(max_wait: float) -> float:
-    """Seconds that a wait may take here: ``max_wait``, and less than what is left of the caller's deadline."""
-    deadline = current_deadline()
-    if deadline is None or deadline.when == math.inf:
-        return max_wait
-    return min(max_wait, math.nextafter(max(0.0, deadline.when - now()), 0.0))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._backoff import JITTERS
+from ._checks import checked, checked_count
 from ._http_facts import status_of
 from .errors import ConfigurationError
 
@@ -74,15 +75,13 @@ def first_match(limits: Sequence[Limit], exc: Exception) -> int | None:
 
 def check_attempts(policy: str, value: object) -> None:
     """Refuse a number of attempts that is none."""
-    if value is not None and not (isinstance(value, int) and value >= 1):
-        raise ConfigurationError(f"{policy}: max_attempts={value!r} must be a whole number of at least 1")
+    checked_count(policy, "max_attempts", value, 1)
 
 
 def check_seconds(policy: str, **values: float | None) -> None:
     """Refuse negative times."""
     for label, value in values.items():
-        if value is not None and not value >= 0:
-            raise ConfigurationError(f"{policy}: {label}={value!r} must be at least 0")
+        checked(policy, label, value, "at least 0", ok=value is None or value >= 0)
 
 
 def check_kind(kind: Kind) -> Kind:
@@ -95,8 +94,7 @@ def check_kind(kind: Kind) -> Kind:
 
 def check_wait(base: float, jitter: str) -> None:
     """Refuse a base that makes waits shorter, and a jitter that nobody knows."""
-    if not base >= 1:
-        raise ConfigurationError(f"Retry: base={base!r} must be at least 1")
+    checked("Retry", "base", base, "at least 1", ok=base >= 1)
     if jitter not in JITTERS:
         allowed = ", ".join(f'"{each}"' for each in JITTERS)
         raise ConfigurationError(f"Retry: jitter={jitter!r} must be one of {allowed}")

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 from . import config
 from ._adaptive_guard import AdaptiveGuard, AdaptiveMeter, PartitionedGuard
 from ._aimd import AIMD
+from ._checks import checked_count, checked_time
 from ._gradient import Gradient2
 from ._limiter import ALGORITHMS, Limiter, Options
 from ._samples import Algorithm, Observed
@@ -76,10 +77,10 @@ class AdaptiveLimit(Policy):
         name: str | None = None,
     ) -> None:
         _check_algorithm(algorithm)
-        _check_count("max_queue", max_queue, 0)
+        checked_count("AdaptiveLimit", "max_queue", max_queue, 0)
         _check_limits(initial, min_limit, max_limit)
-        _check_seconds("queue_target", queue_target)
-        _check_seconds("queue_interval", queue_interval)
+        checked_time("AdaptiveLimit", "queue_target", queue_target)
+        checked_time("AdaptiveLimit", "queue_interval", queue_interval)
         self.name = name
         self._named = name is not None
         self.partitions = _checked_shares(partitions or {})
@@ -159,26 +160,14 @@ def _check_algorithm(algorithm: object) -> None:
         )
 
 
-def _check_count(label: str, value: float | None, least: int) -> None:
-    if value is not None and not (isinstance(value, int) and value >= least):
-        raise ConfigurationError(
-            f"AdaptiveLimit: {label}={value!r} must be a whole number of at least {least}"
-        )
-
-
 def _check_limits(initial: int | None, least: int | None, most: int | None) -> None:
     for label, value in (("initial", initial), ("min_limit", least), ("max_limit", most)):
-        _check_count(label, value, 1)
+        checked_count("AdaptiveLimit", label, value, 1)
     given = [value for value in (least, initial, most) if value is not None]
     if given != sorted(given):
         raise ConfigurationError(
             f"AdaptiveLimit: min_limit={least!r} <= initial={initial!r} <= max_limit={most!r} must hold"
         )
-
-
-def _check_seconds(label: str, value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise ConfigurationError(f"AdaptiveLimit: {label}={value!r} must be a number of seconds above 0")
 
 
 def _checked_shares(partitions: Mapping[Criticality, float]) -> dict[Criticality, float]:

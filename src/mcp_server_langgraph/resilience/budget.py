@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import config
 from ._budget import RESERVE, Allowance
-from .errors import ConfigurationError
+from ._checks import checked
 from .metrics import Sample
 
 if TYPE_CHECKING:
@@ -199,12 +199,10 @@ def _now() -> float:
 
 
 def _check(ratio: float | None, per_second: float | None, window: float) -> None:
-    if ratio is not None and not ratio >= 0:
-        raise ConfigurationError(f"Budget: ratio={ratio!r} must be at least 0")
-    if per_second is not None and not 0 <= per_second < math.inf:
-        raise ConfigurationError(f"Budget: per_second={per_second!r} must be at least 0, and finite")
-    if not 0 < window < math.inf:
-        raise ConfigurationError(f"Budget: window={window!r} must be a number of seconds above 0")
+    checked("Budget", "ratio", ratio, "at least 0", ok=ratio is None or ratio >= 0)
+    finite = per_second is None or 0 <= per_second < math.inf
+    checked("Budget", "per_second", per_second, "at least 0, and finite", ok=finite)
+    checked("Budget", "window", window, "a number of seconds above 0", ok=0 < window < math.inf)
 
 
 _shared: Final[weakref.WeakValueDictionary[str, Budget]] = weakref.WeakValueDictionary()

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from . import _stack, config, events
+from ._checks import checked, checked_count
 from ._inline import Inline, Lines
 from ._places import LoopWaiter, Places, ThreadWaiter, Waiter
-from .errors import BulkheadFull, ConfigurationError
+from .errors import BulkheadFull
 from .metrics import Sample
 from .policy import WAIT, Cost, Guard, Policy, Repeat, Site
 
@@ -60,10 +61,9 @@ class Bulkhead(Policy):
         max_wait: float | None = None,
         name: str | None = None,
     ) -> None:
-        _check("limit", limit, 1)
-        _check("max_queue", max_queue, 0)
-        if max_wait is not None and not max_wait >= 0:
-            raise ConfigurationError(f"Bulkhead: max_wait={max_wait!r} must be at least 0 seconds")
+        checked_count("Bulkhead", "limit", limit, 1)
+        checked_count("Bulkhead", "max_queue", max_queue, 0)
+        checked("Bulkhead", "max_wait", max_wait, "at least 0 seconds", ok=max_wait is None or max_wait >= 0)
         self.name = name
         self._named = name is not None
         self._explicit = (limit, max_queue, max_wait)
@@ -88,7 +88,7 @@ class Bulkhead(Policy):
 
     def resize(self, limit: int) -> None:
         """Change the number of places now, until settings are applied again. Raises `ConfigurationError` below 1."""
-        _check("limit", limit, 1)
+        checked_count("Bulkhead", "limit", limit, 1)
         if limit != self.places.limit:
             self.places.resize(limit)
 
@@ -213,11 +213,6 @@ class _BulkheadMeter:
         yield Sample("bulkhead_queue_depth", name, len(places.waiting))
         yield Sample("bulkhead_active_operations", name, places.active)
         yield Sample("bulkhead_limit", name, places.limit)
-
-
-def _check(label: str, value: float | None, least: int) -> None:
-    if value is not None and not (isinstance(value, int) and value >= least):
-        raise ConfigurationError(f"Bulkhead: {label}={value!r} must be a whole number of at least {least}")
 
 
 def with_bulkhead(limit: int | None = None, **options: Any) -> Callable[[F], F]:

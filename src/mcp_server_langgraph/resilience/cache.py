@@ -34,12 +34,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from . import config, events
+from ._checks import checked, checked_count
 from ._flights import Flight, Flights, own_copy
 from ._memory import NOTHING, Memory
 from ._store import Known
 from .deadline import now, passed
 from .degradation import note_degradation
-from .errors import ConfigurationError, DeadlineExceeded, TimedOut
+from .errors import DeadlineExceeded, TimedOut
 from .metrics import Sample
 from .policy import Call, Cost, Policy, Proceed, ProceedSync, Site
 
@@ -330,7 +331,6 @@ class _CacheMeter:
 
 def _check(ttl: float | None, max_age: float | None, max_size: float | None) -> None:
     for label, value in (("ttl", ttl), ("max_age", max_age)):
-        if value is not None and not 0 <= value < math.inf:
-            raise ConfigurationError(f"Cache: {label}={value!r} must be a number of seconds of at least 0")
-    if max_size is not None and not (isinstance(max_size, int) and max_size >= 1):
-        raise ConfigurationError(f"Cache: max_size={max_size!r} must be a whole number of at least 1")
+        ok = value is None or 0 <= value < math.inf
+        checked("Cache", label, value, "a number of seconds of at least 0", ok=ok)
+    checked_count("Cache", "max_size", max_size, 1)

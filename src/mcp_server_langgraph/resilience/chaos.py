@@ -31,6 +31,7 @@ from typing import Any, ClassVar, Final
 
 from . import _functions, config, events
 from ._chaos import ChaosMachine, State, Window
+from ._checks import checked
 from ._functions import END, Source
 from .deadline import now
 from .degradation import note_degradation
@@ -321,8 +322,7 @@ def _check_effects(fault: Any, latency: Any, outcome: Any, behaviour: Any) -> No
         raise ConfigurationError("Chaos: a fault and an outcome exclude each other; make two policies")
     if fault is not None and not isinstance(fault, BaseException) and not callable(fault):
         raise ConfigurationError(f"Chaos: fault={fault!r} must be an exception, or make one")
-    if behaviour is not None and not callable(behaviour):
-        raise ConfigurationError(f"Chaos: behaviour={behaviour!r} must be a function")
+    checked("Chaos", "behaviour", behaviour, "a function", ok=callable(behaviour))
 
 
 def _drawn(latency: Latency | None) -> tuple[Callable[[random.Random], float], float]:
@@ -338,9 +338,7 @@ def _drawn(latency: Latency | None) -> tuple[Callable[[random.Random], float], f
 
 
 def _check_numbers(rate: float | None, max_duration: float | None, after_items: int) -> None:
-    if rate is not None and not 0 <= rate <= 1:
-        raise ConfigurationError(f"Chaos: rate={rate!r} must be from 0 to 1")
-    if max_duration is not None and not 0 < max_duration < math.inf:
-        raise ConfigurationError(f"Chaos: max_duration={max_duration!r} must be above 0 seconds, and finite")
-    if after_items < 0:
-        raise ConfigurationError(f"Chaos: after_items={after_items!r} must be at least 0")
+    checked("Chaos", "rate", rate, "from 0 to 1", ok=rate is None or 0 <= rate <= 1)
+    finite = max_duration is None or 0 < max_duration < math.inf
+    checked("Chaos", "max_duration", max_duration, "above 0 seconds, and finite", ok=finite)
+    checked("Chaos", "after_items", after_items, "at least 0", ok=after_items >= 0)

@@ -24,10 +24,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from . import config, events
+from ._checks import checked
 from ._cooldown import CooldownMachine
 from ._http_facts import status_of, terminal_quota
-from ._metering import checked, patience
-from ._metering import now as current_time
+from .deadline import now as current_time
+from .deadline import patience
 from .errors import CoolingDown, ResilienceError
 from .metrics import Sample
 from .policy import WAIT, Cost, Guard, Policy, Site

@@ -169,6 +169,14 @@ def passed() -> bool:
     return deadline is not None and deadline.when <= _now_for(deadline)
 
 
+def patience(max_wait: float) -> float:
+    """Seconds that a wait may take here: ``max_wait``, and less than what is left of the caller's deadline."""
+    deadline = current_deadline()
+    if deadline is None or deadline.when == math.inf:
+        return max_wait
+    return min(max_wait, math.nextafter(max(0.0, deadline.when - now()), 0.0))
+
+
 class detached:  # noqa: N801 (a verb-like context manager, as asyncio.timeout is)
     """Leave the inherited deadline: ``with detached(): ...``. For work that must outlive its caller, as a write-back.
 

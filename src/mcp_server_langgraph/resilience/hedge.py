@@ -19,7 +19,6 @@ Errors: those of the call itself; where all attempts fail, the first one's. Even
 from __future__ import annotations
 
 import asyncio
-import math
 import threading
 import time
 import weakref
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
 from . import _stack, config
+from ._checks import checked, checked_time
 from ._hedge_switch import OFF, HedgeSwitch
 from ._hedging import HedgeMeter, Hedging
 from ._quantile import Quantile
@@ -188,17 +188,15 @@ def _check(delay: float | None, quantile: float | None, max_hedges: int | None, 
             f"Hedge: delay={delay!r} and quantile={quantile!r} exclude each other; the delay is the quantile where it "
             "is not fixed"
         )
-    if delay is not None and not 0 < delay < math.inf:
-        raise ConfigurationError(f"Hedge: delay={delay!r} must be a number of seconds above 0")
-    if quantile is not None and not 0 < quantile < 1:
-        raise ConfigurationError(f"Hedge: quantile={quantile!r} must be above 0 and below 1")
+    checked_time("Hedge", "delay", delay)
+    checked("Hedge", "quantile", quantile, "above 0 and below 1", ok=quantile is None or 0 < quantile < 1)
     counts: tuple[tuple[str, float | None, int], ...] = (
         ("max_hedges", max_hedges, 0),
         ("min_samples", min_samples, 1),
     )
     for label, value, least in counts:
-        if value is not None and (value < least or int(value) != value):
-            raise ConfigurationError(f"Hedge: {label}={value!r} must be a whole number of at least {least}")
+        whole = value is None or (value >= least and int(value) == value)
+        checked("Hedge", label, value, f"a whole number of at least {least}", ok=whole)
 
 
 def with_hedge(delay: float | None = None, **options: Any) -> Callable[[F], F]:

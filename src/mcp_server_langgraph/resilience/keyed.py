@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final, cast
 
 from . import config
+from ._checks import checked_count
 from ._keyed import Entry, KeyTable
 from ._keyed_guard import OTHER, Face, KeyedAt, KeyedMeter, Slot
 from .errors import ConfigurationError
@@ -75,7 +76,8 @@ class Keyed(Policy):
         max_labels: int | None = None,
         name: str | None = None,
     ) -> None:
-        _check(max_keys=(max_keys, 1), max_labels=(max_labels, 0))
+        checked_count("Keyed", "max_keys", max_keys, 1)
+        checked_count("Keyed", "max_labels", max_labels, 0)
         self.name = name
         self.key = key
         self.max_labels = 0
@@ -221,9 +223,3 @@ def _checked(policy: Policy) -> Policy:
             f"Keyed: a {policy.kind} is the same for every key; put one into the pipeline"
         )
     return policy
-
-
-def _check(**numbers: tuple[int | None, int]) -> None:
-    for label, (value, least) in numbers.items():
-        if value is not None and not (isinstance(value, int) and value >= least):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ConfigurationError(f"Keyed: {label}={value!r} must be a whole number of at least {least}")

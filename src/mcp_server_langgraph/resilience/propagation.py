@@ -34,10 +34,11 @@ from types import TracebackType
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from . import _headers, events
+from ._checks import checked
 from ._timers import Task
 from .criticality import CRITICALITY, Criticality, current_criticality
 from .deadline import Deadline, current_deadline, remaining
-from .errors import ConfigurationError, DeadlineExceeded, TimedOut
+from .errors import DeadlineExceeded, TimedOut
 
 __all__ = [
     "Incoming",
@@ -119,8 +120,7 @@ class incoming:  # noqa: N801 (a verb-like context manager, as asyncio.timeout i
         minimum: float = 0.0,
     ) -> None:
         for label, value in (("margin", margin), ("minimum", minimum)):
-            if not 0 <= value < math.inf:
-                raise ConfigurationError(f"incoming: {label}={value!r} must be at least 0 seconds")
+            checked("incoming", label, value, "at least 0 seconds", ok=0 <= value < math.inf)
         self._sent = _headers.Sent(headers)
         self._service = service
         self._level = min(_level(self._sent), Criticality(max_criticality))

@@ -22,10 +22,11 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
 
-from . import _metering, config, events
+from . import config, deadline, events
+from ._checks import amount, checked, checked_count
 from ._http_facts import headers_of, retry_after_of, terminal_quota
 from ._line import Line
-from ._metering import Metered, checked, patience
+from ._metering import Metered, asked
 from ._quota import NOTHING, Amounts, QuotaMachine
 from ._quota_headers import readings
 from .errors import QuotaUsed, Rejected
@@ -87,7 +88,7 @@ class QuotaReservation:
     def _end(self, used: Amounts | None) -> None:
         quota, self._quota = self._quota, None
         if quota is not None:
-            now = _metering.now()
+            now = deadline.now()
             quota.machine.ended(self._order, used, now)
             quota.line.advance(now, changed=True)
 
@@ -134,8 +135,7 @@ class Quota(Policy):
         for label, function in (("tokens", tokens), ("usage", usage), ("headers", headers)):
             checked("Quota", label, function, "a function", ok=callable(function))
         checked("Quota", "max_wait", max_wait, "at least 0 seconds", ok=max_wait is None or max_wait >= 0)
-        whole = isinstance(max_queue, int) and max_queue >= 0
-        checked("Quota", "max_queue", max_queue, "a whole number of at least 0", ok=whole)
+        checked_count("Quota", "max_queue", max_queue, 0)
         self.name = name
         self._named = name is not None
         self._explicit = max_wait
@@ -163,7 +163,7 @@ class Quota(Policy):
 
     def snapshot(self) -> QuotaSnapshot:
         """The quota now."""
-        now, windows = _metering.now(), dict(self.machine.windows)
+        now, windows = deadline.now(), dict(self.machine.windows)
         return QuotaSnapshot(
             {dimension: window.left(now) for dimension, window in windows.items()},
             {dimension: window.limit for dimension, window in windows.items()},
@@ -177,13 +177,13 @@ class Quota(Policy):
 
     def hear(self, headers: Mapping[str, str], order: int | None) -> None:
         """Believe the headers of the answer to the call of that order."""
-        now = _metering.now()
+        now = deadline.now()
         self.machine.heard(readings(headers, time.time()), now, order)
         self.line.advance(now, changed=True)
 
     def reserve(self, tokens: float | Usage = 0) -> QuotaReservation:
         """Take one request and its tokens now. Never waits. Raises `QuotaUsed`."""
-        cost, now = _amounts(tokens), _metering.now()
+        cost, now = _amounts(tokens), deadline.now()
         order = 0 if self.line.waiting else self.machine.take(cost, now)
         if not order:
             raise self.refusal(self.line.delay(cost, now))
@@ -191,14 +191,14 @@ class Quota(Policy):
 
     async def acquire(self, tokens: float | Usage = 0) -> QuotaReservation:
         """The same, waiting in line for at most ``max_wait`` seconds. Raises `QuotaUsed`."""
-        turn = await self.line.wait(_amounts(tokens), patience(self.max_wait), self.max_queue)
+        turn = await self.line.wait(_amounts(tokens), deadline.patience(self.max_wait), self.max_queue)
         if turn.since is None:
             raise self.refusal(turn.delay)
         return QuotaReservation(self, turn.mark)
 
     def acquire_sync(self, tokens: float | Usage = 0) -> QuotaReservation:
         """The same, blocking the thread."""
-        turn = self.line.wait_sync(_amounts(tokens), patience(self.max_wait), self.max_queue)
+        turn = self.line.wait_sync(_amounts(tokens), deadline.patience(self.max_wait), self.max_queue)
         if turn.since is None:
             raise self.refusal(turn.delay)
         return QuotaReservation(self, turn.mark)
@@ -252,11 +252,11 @@ class _QuotaAtWork(Metered["_Asked"]):
     def saw(self, entry: _Asked, result: Any) -> None:
         policy = self.policy
         if policy.headers is not None:
-            headers = _metering.asked(policy, self.site.name, policy.headers, result)
+            headers = asked(policy, self.site.name, policy.headers, result)
             if headers is not None:
                 entry.reservation.observe(headers)
         if policy.usage is not None:
-            used = _metering.asked(policy, self.site.name, policy.usage, result)
+            used = asked(policy, self.site.name, policy.usage, result)
             entry.used = entry.used if used is None else used
 
     def ended(self, entry: _Asked) -> None:
@@ -272,7 +272,7 @@ class _QuotaAtWork(Metered["_Asked"]):
             entry.reservation.observe(headers)
             wait = retry_after_of(exc)
             if wait is not None and not terminal_quota(exc):
-                self.policy.machine.hold(wait, _metering.now())
+                self.policy.machine.hold(wait, deadline.now())
         self.ended(entry)
 
 
@@ -293,7 +293,7 @@ class _QuotaMeter:
 
     def samples(self) -> Iterator[Sample]:
         policy = self.policy
-        name, now = policy.name or "unnamed", _metering.now()
+        name, now = policy.name or "unnamed", deadline.now()
         yield Sample("quota_rejected_total", (name,), self.rejected)
         yield Sample("quota_queue_depth", (name,), len(policy.line.waiting))
         for dimension, window in dict(policy.machine.windows).items():
@@ -305,5 +305,5 @@ def _amounts(tokens: float | Usage) -> Amounts:
     """One request, and its tokens in each of the ways in which providers count them."""
     used = tokens if isinstance(tokens, Usage) else Usage(tokens)
     for label, value in zip(("input", "output"), used, strict=True):
-        _metering.amount("Quota", f"{label} tokens", value)
+        amount("Quota", f"{label} tokens", value)
     return Amounts((1.0, float(used.input + used.output), float(used.input), float(used.output)))

@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from . import _metering, config, events
+from . import config, deadline, events
+from ._checks import amount, checked, checked_count
 from ._line import Line
-from ._metering import Metered, checked, patience
+from ._metering import Metered, asked
 from ._tokens import TokenBucket
 from .errors import RateLimited, Rejected
 from .metrics import Sample
@@ -60,7 +61,7 @@ class Reservation:
 
     def settle(self, actual: float) -> None:
         """It really used ``actual`` permits (>= 0): what is left comes back, what is missing becomes a debt."""
-        unused = self.weight - _metering.amount("RateLimit", "actual", actual)
+        unused = self.weight - amount("RateLimit", "actual", actual)
         limit = self._limit
         if limit is not None:
             limit.settle_unused(unused, self._mark)
@@ -122,8 +123,7 @@ class RateLimit(Policy):
         for label, value in (("permits", permits), ("per", per), ("burst", burst)):
             checked("RateLimit", label, value, "above 0", ok=value is None or value > 0)
         checked("RateLimit", "max_wait", max_wait, "at least 0 seconds", ok=max_wait is None or max_wait >= 0)
-        whole = isinstance(max_queue, int) and max_queue >= 0
-        checked("RateLimit", "max_queue", max_queue, "a whole number of at least 0", ok=whole)
+        checked_count("RateLimit", "max_queue", max_queue, 0)
         for label, function in (("weight", weight), ("settle", settle)):
             checked("RateLimit", label, function, "a function", ok=callable(function))
         self.name = name
@@ -148,7 +148,7 @@ class RateLimit(Policy):
         """Take over changed settings; the permits in the bucket stay, and those in line are told."""
         self.max_wait, rate = self._chosen(settings, service)
         if rate != self.rate:
-            now = _metering.now()
+            now = deadline.now()
             self.rate = rate
             self.bucket.change(*rate, now)
             self.line.advance(now, changed=True)
@@ -164,7 +164,7 @@ class RateLimit(Policy):
 
     def snapshot(self) -> RateLimitSnapshot:
         """The rate limit now."""
-        left = self.bucket.level(_metering.now())
+        left = self.bucket.level(deadline.now())
         return RateLimitSnapshot(*self.rate, left, len(self.line.waiting), self.counts.rejected)
 
     def matters_until(self, now: float) -> float:
@@ -176,8 +176,8 @@ class RateLimit(Policy):
 
     def reserve(self, weight: float = 1.0) -> Reservation:
         """Take ``weight`` permits now. Never waits. Raises `RateLimited`."""
-        _metering.amount("RateLimit", "weight", weight)
-        now = _metering.now()
+        amount("RateLimit", "weight", weight)
+        now = deadline.now()
         self.bucket.opened()
         mark = 0 if self.line.waiting else self.bucket.take(weight, now)
         if mark:
@@ -187,10 +187,10 @@ class RateLimit(Policy):
 
     async def acquire(self, weight: float = 1.0) -> Reservation:
         """Take ``weight`` permits, waiting in line for at most ``max_wait`` seconds. Raises `RateLimited`."""
-        _metering.amount("RateLimit", "weight", weight)
+        amount("RateLimit", "weight", weight)
         self.bucket.opened()
         try:
-            turn = await self.line.wait(weight, patience(self.max_wait), self.max_queue)
+            turn = await self.line.wait(weight, deadline.patience(self.max_wait), self.max_queue)
             if turn.since is None:
                 raise self.refusal(turn.delay)
         except BaseException:
@@ -200,10 +200,10 @@ class RateLimit(Policy):
 
     def acquire_sync(self, weight: float = 1.0) -> Reservation:
         """The same, blocking the thread."""
-        _metering.amount("RateLimit", "weight", weight)
+        amount("RateLimit", "weight", weight)
         self.bucket.opened()
         try:
-            turn = self.line.wait_sync(weight, patience(self.max_wait), self.max_queue)
+            turn = self.line.wait_sync(weight, deadline.patience(self.max_wait), self.max_queue)
             if turn.since is None:
                 raise self.refusal(turn.delay)
         except BaseException:
@@ -213,7 +213,7 @@ class RateLimit(Policy):
 
     def settle_unused(self, unused: float, mark: int) -> None:
         """Give back what was taken and not used (``mark``: the bucket's); below 0: take what was used beyond it."""
-        now = _metering.now()
+        now = deadline.now()
         if unused >= 0:
             self.bucket.refund(unused, mark, now)
         else:
@@ -267,14 +267,14 @@ class _RateLimitGuard(Guard):
 
     async def wait(self) -> float:
         policy = self.policy
-        turn = await self.line.wait(1.0, patience(policy.max_wait), policy.max_queue)
+        turn = await self.line.wait(1.0, deadline.patience(policy.max_wait), policy.max_queue)
         if turn.since is None:
             raise policy.refusal(turn.delay, self.site.name)
         return turn.since
 
     def wait_sync(self) -> float:
         policy = self.policy
-        turn = self.line.wait_sync(1.0, patience(policy.max_wait), policy.max_queue)
+        turn = self.line.wait_sync(1.0, deadline.patience(policy.max_wait), policy.max_queue)
         if turn.since is None:
             raise policy.refusal(turn.delay, self.site.name)
         return turn.since
@@ -305,7 +305,7 @@ class _WeighedLimit(Metered["_Weighed"]):
 
     def saw(self, entry: _Weighed, result: Any) -> None:
         if self.policy.usage is not None:
-            used = _metering.asked(self.policy, self.site.name, self.policy.usage, result)
+            used = asked(self.policy, self.site.name, self.policy.usage, result)
             entry.used = entry.used if used is None else used
 
     def ended(self, entry: _Weighed) -> None:
@@ -340,4 +340,4 @@ class _RateLimitMeter:
         yield Sample("rate_limit_rejected_total", name, self.rejected)
         yield Sample("rate_limit_queue_depth", name, len(policy.line.waiting))
         if policy.rate[0] < math.inf:
-            yield Sample("rate_limit_permits_left", name, policy.bucket.level(_metering.now()))
+            yield Sample("rate_limit_permits_left", name, policy.bucket.level(deadline.now()))

@@ -17,7 +17,6 @@ and 22 (answers that tell not to retry).
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -25,9 +24,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from . import config, events
+from ._checks import checked_time
 from ._lag import Door, MeanDelay
 from .criticality import Criticality, current_criticality
-from .errors import ConfigurationError, Overloaded
+from .errors import Overloaded
 from .metrics import Sample
 from .policy import Guard, Policy, Site
 
@@ -76,8 +76,8 @@ class Shed(Policy):
         name: str | None = None,
     ) -> None:
         for label, value in (("max_lag", max_lag), ("max_queue_delay", max_queue_delay)):
-            _check(label, value)
-        _check("retry_after", retry_after)
+            checked_time("Shed", label, value)
+        checked_time("Shed", "retry_after", retry_after)
         self.name = name
         self._explicit = (max_lag, max_queue_delay)
         self._queue_delay = queue_delay
@@ -213,8 +213,3 @@ class _ShedMeter:
         yield Sample("loop_lag_seconds", (name,), self.policy.lag.last)
         for level in Criticality:
             yield Sample("shed_total", (name, level.name), self.shed[level])
-
-
-def _check(label: str, value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise ConfigurationError(f"Shed: {label}={value!r} must be a number of seconds above 0")

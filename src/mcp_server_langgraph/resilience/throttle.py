@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from . import config, events
+from ._checks import checked, checked_count
 from ._http_facts import status_of, terminal_quota
-from ._metering import checked
-from ._metering import now as current_time
 from ._throttle import ThrottleMachine
 from .criticality import Criticality, current_criticality
+from .deadline import now as current_time
 from .errors import ResilienceError, RetriesExhausted, StreamInterrupted, Throttled, TimedOut
 from .metrics import Sample
 from .outcome import Outcome
@@ -73,8 +73,7 @@ class Throttle(Policy):
         share = max_rejection is None or 0 <= max_rejection <= 1
         checked("Throttle", "max_rejection", max_rejection, "between 0 and 1", ok=share)
         checked("Throttle", "window", window, "above 0 seconds", ok=window is None or window > 0)
-        whole = isinstance(min_requests, int) and min_requests >= 0
-        checked("Throttle", "min_requests", min_requests, "a whole number of at least 0", ok=whole)
+        checked_count("Throttle", "min_requests", min_requests, 0)
         self.name = name
         self._named = name is not None
         self._explicit = (k, max_rejection, window, min_requests)

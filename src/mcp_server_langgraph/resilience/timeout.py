@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from . import _stack, config
+from ._checks import checked
 from ._time_block import timeout
 from ._time_guards import AttemptGuard, TotalGuard
-from .errors import ConfigurationError
 from .policy import Cost, Guard, Policy, Site
 
 __all__ = ["Timeout", "timeout", "with_timeout"]
@@ -43,8 +43,7 @@ class Timeout(Policy):
         self, seconds: float | None = None, *, first_item: float | None = None, idle: float | None = None
     ):
         for label, value in (("seconds", seconds), ("first_item", first_item), ("idle", idle)):
-            if value is not None and not value > 0:
-                raise ConfigurationError(f"Timeout: {label}={value!r} must be above 0 seconds")
+            checked("Timeout", label, value, "above 0 seconds", ok=value is None or value > 0)
         self._explicit = seconds
         self.seconds: float = seconds or config.current().timeout("")
         self.first_item = first_item
