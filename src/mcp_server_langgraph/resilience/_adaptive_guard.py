@@ -230,7 +230,7 @@ class AdaptiveMeter:
 
     def samples(self) -> Iterator[Sample]:
         """The numbers as they are now."""
-        name = (self.policy.name or "unnamed",)
+        name = (self.policy.label,)
         places = self.policy.limiter.places
         yield Sample("adaptive_limit", name, places.limit)
         yield Sample("adaptive_in_flight", name, places.active)

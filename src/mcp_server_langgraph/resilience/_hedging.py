@@ -185,7 +185,7 @@ class HedgeMeter:
         return self.calls
 
     def samples(self) -> Iterator[Sample]:
-        name = self.policy.name or "unnamed"
+        name = self.policy.label
         yield Sample("hedge_started_total", (name,), self.started)
         yield Sample("hedge_won_total", (name,), self.won)
         yield Sample("hedge_wasted_seconds_total", (name,), self.wasted_seconds)

@@ -138,11 +138,8 @@ class AdaptiveLimit(Policy):
         return AdaptiveSnapshot(places.limit, places.active, len(places.waiting), dict(self.counts.rejected))
 
     def bind(self, site: Site) -> Guard:
-        """The guard of one pipeline; the limit is shared by all of them. Without a name of its own it takes the first
-        pipeline's.
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """The guard of one pipeline; the limit is shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         site.saturation.append(self.limiter.is_full)
         kind = PartitionedGuard if self.partitions else AdaptiveGuard
         return kind(self, site)

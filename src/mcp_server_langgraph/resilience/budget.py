@@ -121,8 +121,7 @@ class Budget:
 
         Without a name of its own the budget takes the first pipeline's (in a stack of decorators: the last one's).
         """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        self.name = site.named(self.name, given=self._named)
         self.watch(count, site)
 
     def spend(self, now: float) -> bool:

@@ -106,13 +106,8 @@ class Bulkhead(Policy):
         return BulkheadSnapshot(places.limit, places.active, len(places.waiting), self.counts.rejected)
 
     def bind(self, site: Site) -> Guard:
-        """The guard of one pipeline; the places are shared by all of them.
-
-        Without a name of its own it takes the first pipeline's; in a stack of decorators that is at first the
-        function's name, and the breaker's once a breaker with a name is put above.
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """The guard of one pipeline; the places are shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         site.saturation.append(self.is_full)
         return _BulkheadGuard(self, site)
 
@@ -207,7 +202,7 @@ class _BulkheadMeter:
         self.rejected = 0
 
     def samples(self) -> Iterator[Sample]:
-        name = (self.policy.name or "unnamed",)
+        name = (self.policy.label,)
         places = self.policy.places
         yield Sample("bulkhead_rejections_total", name, self.rejected)
         yield Sample("bulkhead_queue_depth", name, len(places.waiting))

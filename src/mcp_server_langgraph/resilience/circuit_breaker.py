@@ -202,11 +202,6 @@ class CircuitBreaker(Policy):
         with self.lock:
             return snapshot_of(self)
 
-    @property
-    def label(self) -> str:
-        """The name, for metrics and messages."""
-        return self.name or "unnamed"
-
     def changed_from(self, before: State) -> tuple[str, str] | None:
         """Count a transition of the machine, under the lock; None where callers do not meet it."""
         return self._count_change(before.value) if self.mode is Mode.AUTOMATIC else None

@@ -129,11 +129,6 @@ class Cooldown(Policy):
         if longer:
             events.emit("cooldown", self.label, seconds=round(seconds, 3), asked=asked is not None)
 
-    @property
-    def label(self) -> str:
-        """The name, for metrics and messages."""
-        return self.name or "unnamed"
-
     def refuses_for(self, now: float) -> float:
         """Seconds for which a call will be refused, as far as is known now."""
         return max(0.0, self.machine.left(now) - self.max_wait)
@@ -144,12 +139,8 @@ class Cooldown(Policy):
         return back if back > now else -math.inf
 
     def bind(self, site: Site) -> Guard:
-        """The guard of one pipeline; the cooldown is shared by all of them.
-
-        Without a name of its own it takes the first pipeline's (see `Bulkhead.bind`).
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """The guard of one pipeline; the cooldown is shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         if site.inside_retry:
             site.gates.append(self.refuses_for)
         return _CooldownGuard(self, site)

@@ -139,13 +139,8 @@ class Hedge(Policy):
         return Cost(inner.requests * (1 + self.max_hedges), inner.seconds + self.max_hedges * later)
 
     def bind(self, site: Site) -> Policy:
-        """The races of one pipeline; delay, switch and budget are shared by all of them.
-
-        Without a name of its own it takes the first pipeline's; in a stack of decorators that is at first the
-        function's name, and the breaker's once a breaker with a name is put above.
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """The races of one pipeline; delay, switch and budget are shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         hedging = Hedging(self, site)
         self.sites.add(hedging)
         return hedging

@@ -148,11 +148,6 @@ class Keyed(Policy):
             self._labels[key] = name
         return self._labels.get(key)
 
-    @property
-    def label(self) -> str:
-        """The name, for metrics and messages."""
-        return self.name or "unnamed"
-
     def get(self, key: Hashable) -> Policy | None:
         """The policy of a key, to look at or to put right; None where it has none (now)."""
         entry = self.table.entries.get(key)

@@ -156,11 +156,6 @@ class Outlier(Policy):
         rotation = tuple(endpoint.name for endpoint in self.endpoints.rotation)
         return OutlierSnapshot(known, rotation, self.endpoints.panic)
 
-    @property
-    def label(self) -> str:
-        """The name, for metrics and messages."""
-        return self.name or "unnamed"
-
     def bind(self, site: Site) -> Policy:
         """The endpoints at one pipeline; their state is shared by all pipelines."""
         if self.name is None:

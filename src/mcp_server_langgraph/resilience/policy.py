@@ -110,6 +110,13 @@ class Site:
         self.clock = (loop, clock)
         return loop, clock
 
+    def named(self, name: str | None, *, given: bool) -> str:
+        """The name of a policy that is called ``name`` until now. One that was ``given`` it keeps it; else it takes the
+        first pipeline's: in a stack of decorators that is at first the function's, and the breaker's once a breaker
+        with a name is put above.
+        """
+        return self.name if name is None or (not given and name == self.operation) else name
+
     def verdict(self, exc: BaseException) -> Verdict:
         """What ``exc`` means here. A cancellation is a failure where it is this pipeline's own total timeout that cut
         the call in mid-flight, and neutral otherwise.
@@ -136,6 +143,11 @@ class Policy:
 
     kind: ClassVar[str] = "policy"
     name: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, for metrics and messages."""
+        return self.name or "unnamed"
 
     def bind(self, site: Site) -> Guard | Repeat | Policy:
         """What does the work at that site. The default is the policy itself, through ``run``."""

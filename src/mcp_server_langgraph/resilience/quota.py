@@ -205,10 +205,9 @@ class Quota(Policy):
 
     def refusal(self, delay: float) -> QuotaUsed:
         """Count a refusal; gives what to raise."""
-        label = self.name or "unnamed"
         self.counts.rejected += 1
-        events.emit("rejected", label, policy=self.kind)
-        return QuotaUsed(label, delay)
+        events.emit("rejected", self.label, policy=self.kind)
+        return QuotaUsed(self.label, delay)
 
     def refuses_for(self, now: float) -> float:
         """Seconds for which a call will be refused, as far as is known now."""
@@ -220,12 +219,8 @@ class Quota(Policy):
         return now + wait if wait > 0 else -math.inf
 
     def bind(self, site: Site) -> Policy:
-        """What stands in one pipeline; the quota is shared by all of them.
-
-        Without a name of its own it takes the first pipeline's (see `Bulkhead.bind`).
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """What stands in one pipeline; the quota is shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         if site.inside_retry:
             site.gates.append(self.refuses_for)
         return _QuotaAtWork(self, site)
@@ -293,7 +288,7 @@ class _QuotaMeter:
 
     def samples(self) -> Iterator[Sample]:
         policy = self.policy
-        name, now = policy.name or "unnamed", deadline.now()
+        name, now = policy.label, deadline.now()
         yield Sample("quota_rejected_total", (name,), self.rejected)
         yield Sample("quota_queue_depth", (name,), len(policy.line.waiting))
         for dimension, window in dict(policy.machine.windows).items():

@@ -222,7 +222,7 @@ class RateLimit(Policy):
 
     def refusal(self, delay: float, pipeline: str | None = None) -> RateLimited:
         """Count a refusal; gives what to raise."""
-        label = pipeline or self.name or "unnamed"
+        label = pipeline or self.label
         self.counts.rejected += 1
         events.emit("rejected", label, policy=self.kind)
         return RateLimited(label, delay)
@@ -234,12 +234,8 @@ class RateLimit(Policy):
         return max(0.0, self.line.delay(1.0, now) - self.max_wait)
 
     def bind(self, site: Site) -> Guard | Policy:
-        """What stands in one pipeline; the bucket is shared by all of them.
-
-        Without a name of its own it takes the first pipeline's (see `Bulkhead.bind`).
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """What stands in one pipeline; the bucket is shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         if site.inside_retry:
             site.gates.append(self.refuses_for)
         if self.weight is None and self.usage is None:
@@ -336,7 +332,7 @@ class _RateLimitMeter:
 
     def samples(self) -> Iterator[Sample]:
         policy = self.policy
-        name = (policy.name or "unnamed",)
+        name = (policy.label,)
         yield Sample("rate_limit_rejected_total", name, self.rejected)
         yield Sample("rate_limit_queue_depth", name, len(policy.line.waiting))
         if policy.rate[0] < math.inf:

@@ -209,7 +209,7 @@ class _ShedMeter:
         self.shed = [0] * len(Criticality)
 
     def samples(self) -> Iterator[Sample]:
-        name = self.policy.name or "unnamed"
+        name = self.policy.label
         yield Sample("loop_lag_seconds", (name,), self.policy.lag.last)
         for level in Criticality:
             yield Sample("shed_total", (name, level.name), self.shed[level])

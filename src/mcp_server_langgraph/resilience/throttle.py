@@ -112,12 +112,8 @@ class Throttle(Policy):
         return ThrottleSnapshot(self.machine.total, self.machine.accepts, share, shed)
 
     def bind(self, site: Site) -> Guard:
-        """The guard of one pipeline; what is counted is shared by all of them.
-
-        Without a name of its own it takes the first pipeline's (see `Bulkhead.bind`).
-        """
-        if self.name is None or (not self._named and self.name == site.operation):
-            self.name = site.name
+        """The guard of one pipeline; what is counted is shared by all of them."""
+        self.name = site.named(self.name, given=self._named)
         return _ThrottleGuard(self, site)
 
 
@@ -166,7 +162,7 @@ class _ThrottleMeter:
         self.refused = 0
 
     def samples(self) -> Iterator[Sample]:
-        name = self.policy.name or "unnamed"
+        name = self.policy.label
         yield Sample("throttle_share", (name,), self.policy.machine.share(current_time()))
         yield Sample("throttle_overloads_total", (name,), self.refused)
         for level in Criticality:
