@@ -28,31 +28,18 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextvars import ContextVar, Token
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
-from . import config, events
+from . import config
+from ._cache_at import CacheAt, CacheMeter, Who
 from ._checks import checked, checked_count
-from ._flights import Flight, Flights, own_copy
-from ._memory import NOTHING, Memory
-from ._store import Known
-from .deadline import now, passed
-from .degradation import note_degradation
-from .errors import DeadlineExceeded, TimedOut
-from .metrics import Sample
-from .policy import Call, Cost, Policy, Proceed, ProceedSync, Site
+from ._flights import Flights
+from ._memory import Memory
+from .policy import Cost, Policy, Site
 
 __all__ = ["Cache", "CacheSnapshot"]
-
-_Who = asyncio.Future[Any]
-
-# Told to a follower that has to ask itself.
-_LEAD: Final = object()
-
-# The flights that the code running now leads, or was called by the leader of.
-_LEADING: Final[ContextVar[tuple[Flight[_Who], ...]]] = ContextVar("resilience_leading", default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +69,8 @@ class Cache(Policy):
     async generator.
     """
 
-    kind: ClassVar[str] = "cache"
-    refuses_stream: ClassVar[str] = (
-        "a stream is used up by whoever reads it; cache what it gives, or a plain call"
-    )
+    kind: ClassVar[str] = CacheAt.kind
+    refuses_stream: ClassVar[str] = CacheAt.refuses_stream
 
     def __init__(
         self,
@@ -103,8 +88,8 @@ class Cache(Policy):
         self.ttl = self.max_age = 0.0
         self._explicit = (ttl, max_age, max_size)
         self.memory = Memory("Cache", 1, key)
-        self.counts = _CacheMeter(self)
-        self._flights: dict[asyncio.AbstractEventLoop, Flights[_Who]] = {}
+        self.counts = CacheMeter(self)
+        self._flights: dict[asyncio.AbstractEventLoop, Flights[Who]] = {}
         self._adopting = threading.Lock()
         self.apply(config.current(), name or "")
 
@@ -142,191 +127,19 @@ class Cache(Policy):
     def bind(self, site: Site) -> Policy:
         """The cache at one pipeline; answers are shared by all of them, waiting is not."""
         self.name = self.name or site.name
-        return _CacheAt(self, site)
+        return CacheAt(self, site)
 
-    def flights(self) -> Flights[_Who]:
+    def flights(self) -> Flights[Who]:
         """The questions under way on the running loop."""
         loop = asyncio.get_running_loop()
         flights = self._flights.get(loop)
         return self._adopt(loop) if flights is None else flights
 
-    def _adopt(self, loop: asyncio.AbstractEventLoop) -> Flights[_Who]:
+    def _adopt(self, loop: asyncio.AbstractEventLoop) -> Flights[Who]:
         with self._adopting:
             for other in [other for other in self._flights if other.is_closed()]:
                 del self._flights[other]
             return self._flights.setdefault(loop, Flights())
-
-
-class _CacheAt(Policy):
-    kind = Cache.kind
-    refuses_stream = Cache.refuses_stream
-
-    def __init__(self, policy: Cache, site: Site) -> None:
-        self.policy = policy
-        self.site = site
-        self.memory = policy.memory
-        self.meter = self.counts = policy.counts
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        key = self._key_of(call)
-        if key is NOTHING:
-            return await proceed(call)
-        fresh = self._fresh(key)
-        if fresh is not None:
-            return fresh.value
-        try:
-            return await (self._join if self.policy.single_flight else self._ask)(key, call, proceed)
-        except Exception as exc:
-            stale = self._stale(key, exc)
-            if stale is None:
-                raise
-            return stale.value
-
-    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
-        key = self._key_of(call)
-        if key is NOTHING:
-            return proceed(call)
-        fresh = self._fresh(key)
-        if fresh is not None:
-            return fresh.value
-        self.counts.misses += 1
-        try:
-            result = proceed(call)
-        except Exception as exc:
-            stale = self._stale(key, exc)
-            if stale is None:
-                raise
-            return stale.value
-        self.memory.put(key, result, now())
-        return result
-
-    def _key_of(self, call: Call) -> Hashable:
-        key = self.memory.key_of(call.args, call.kwargs)
-        return key if key is NOTHING else (call.fn, key)
-
-    def _fresh(self, key: Hashable) -> Known | None:
-        known = self.memory.get(key, now(), self.policy.ttl) if self.policy.ttl > 0 else None
-        if known is not None:
-            self.counts.fresh += 1
-        return known
-
-    def _stale(self, key: Hashable, exc: Exception) -> Known | None:
-        """What stands in for an answer, after it was said that it does."""
-        if self.policy.max_age <= 0 or passed() or not self.site.verdict(exc).unavailable:
-            return None
-        known = self.memory.get(key, now(), self.policy.max_age)
-        if known is not None:
-            self.counts.stale += 1
-            reason = type(exc).__name__
-            note_degradation(self.site.name, reason, "cache", known.age)
-            events.emit("fallback", self.site.name, source="cache", error=reason, age=round(known.age, 3))
-        return known
-
-    async def _ask(self, key: Hashable, call: Call, proceed: Proceed) -> Any:
-        self.counts.misses += 1
-        result = await proceed(call)
-        self.memory.put(key, result, now())
-        return result
-
-    async def _join(self, key: Hashable, call: Call, proceed: Proceed) -> Any:
-        flights = self.policy.flights()
-        question = (self.site, key)
-        under_way = flights.under_way(question)
-        if under_way is not None and under_way in _LEADING.get():
-            return await self._ask(key, call, proceed)
-        me: _Who = asyncio.get_running_loop().create_future()
-        flight = flights.board(question, me)
-        answer = None
-        try:
-            if flight.leader is not me:
-                answer = await me
-                if answer is not _LEAD:
-                    self.counts.joined += 1
-                    if isinstance(answer, _Failed):
-                        raise own_copy(answer.exc)
-                    return answer.result
-            return await self._lead(flights, flight, key, call, proceed)
-        except GeneratorExit:
-            _later(me.get_loop(), self._give_up, flights, flight, me)
-            raise
-        except BaseException:
-            self._give_up(flights, flight, me)
-            raise
-        finally:
-            answer = None  # an exception kept in its own frame is a cycle
-
-    async def _lead(
-        self, flights: Flights[_Who], flight: Flight[_Who], key: Hashable, call: Call, proceed: Proceed
-    ) -> Any:
-        reset = _LEADING.set((*_LEADING.get(), flight))
-        try:
-            result = await self._ask(key, call, proceed)
-        except Exception as exc:
-            if not _concerns_only_the_leader(exc):
-                _tell(flights.landed(flight), _Failed(exc))
-            raise
-        finally:
-            _leave(reset)
-        _tell(flights.landed(flight), _Given(result))
-        return result
-
-    def _give_up(self, flights: Flights[_Who], flight: Flight[_Who], me: _Who) -> None:
-        """Leave, if the flight is not over. Who leads now and is gone already gives up in its turn when it wakes."""
-        leader = flights.gave_up(flight, me)
-        if leader is not None:
-            _tell((leader,), _LEAD)
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """An answer for those who waited."""
-
-    result: Any
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """An error for those who waited."""
-
-    exc: Exception
-
-
-def _leave(reset: Token[tuple[Flight[_Who], ...]]) -> None:
-    try:
-        _LEADING.reset(reset)
-    except ValueError:
-        return  # an abandoned coroutine is closed in a foreign context: there is nothing to set back
-
-
-def _tell(waiting: tuple[_Who, ...], what: object) -> None:
-    for who in waiting:
-        if not who.done():
-            who.set_result(what)
-
-
-def _later(loop: asyncio.AbstractEventLoop, do: Callable[..., None], *args: Any) -> None:
-    """An abandoned coroutine is closed by the garbage collector: in any thread, and in the middle of anything."""
-    try:
-        loop.call_soon_threadsafe(do, *args)
-    except RuntimeError:
-        return  # the loop is closed, and nobody waits
-
-
-def _concerns_only_the_leader(exc: Exception) -> bool:
-    """Whether it says something about the leader's caller, whose time was up, and nothing to the others."""
-    return isinstance(exc, DeadlineExceeded) or (isinstance(exc, TimedOut) and exc.clock == "inherited")
-
-
-class _CacheMeter:
-    def __init__(self, policy: Cache) -> None:
-        self.policy = policy
-        self.fresh = self.stale = self.joined = self.misses = 0
-
-    def samples(self) -> Iterator[Sample]:
-        name = self.policy.name or "unnamed"
-        for kind, count in (("fresh", self.fresh), ("stale", self.stale), ("joined", self.joined)):
-            yield Sample("cache_hits_total", (name, kind), count)
-        yield Sample("cache_misses_total", (name,), self.misses)
 
 
 def _check(ttl: float | None, max_age: float | None, max_size: float | None) -> None:

@@ -20,39 +20,29 @@ Errors: the fault that was asked for. Events: ``chaos``. Metrics: ``chaos_*``. T
 
 from __future__ import annotations
 
-import asyncio
-import inspect
 import math
 import random
-import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from . import _functions, config, events
 from ._chaos import ChaosMachine, State, Window
+from ._chaos_at import NO_OUTCOME, ChaosAt, ChaosMeter
 from ._checks import checked
-from ._functions import END, Source
 from .deadline import now
-from .degradation import note_degradation
 from .errors import ConfigurationError
-from .metrics import Sample
-from .policy import BadResult, Call, Cost, Guard, Policy, Proceed, ProceedStream, ProceedSync, Site
+from .policy import Call, Cost, Guard, Policy, Site
 
 __all__ = ["Chaos", "ChaosSnapshot", "Window"]
 
 Latency = float | tuple[float, float] | Callable[[random.Random], float]
 Fault = BaseException | Callable[[], BaseException]
 
-# What stands for no outcome: None is one.
-_NONE: Final = object()
-
 _PRODUCTION: Final = ("live", "prd", "prod", "production")
 
 # Strikes from one reminder in the log to the next.
 _REMIND_EVERY: Final = 100
-
-KINDS: Final = ("behaviour", "latency", "fault", "outcome")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +66,14 @@ class Chaos(Policy):
     None means: from the settings (0.001, and 900 seconds). Raises `ConfigurationError` for values out of range.
     """
 
-    kind: ClassVar[str] = "chaos"
+    kind: ClassVar[str] = ChaosAt.kind
 
     def __init__(
         self,
         *,
         fault: Fault | None = None,
         latency: Latency | None = None,
-        outcome: Any = _NONE,
+        outcome: Any = NO_OUTCOME,
         behaviour: Callable[[Call], Any] | None = None,
         rate: float | None = None,
         seed: int | None = None,
@@ -105,7 +95,7 @@ class Chaos(Policy):
         self.enabled = enabled
         self.after_items = after_items
         self.machine = ChaosMachine(0.0, 1.0, windows, seed)
-        self.counts = _ChaosMeter(self)
+        self.counts = ChaosMeter(self)
         self._explicit = (rate, max_duration)
         self._wanted = False
         self._chance = random.Random(seed)
@@ -178,7 +168,7 @@ class Chaos(Policy):
         """The settings in force, and whether it is on."""
         effects = {"fault": self.fault, "latency": self.latency, "behaviour": self.behaviour}
         given: dict[str, Any] = {name: _named(value) for name, value in effects.items() if value is not None}
-        if self.outcome is not _NONE:
+        if self.outcome is not NO_OUTCOME:
             given["outcome"] = self.outcome
         state = "on" if self.is_on() else self.machine.state.value
         return {**given, "rate": self.machine.rate, "max_duration": self.machine.max_duration, "state": state}
@@ -197,116 +187,10 @@ class Chaos(Policy):
     def bind(self, site: Site) -> Policy | Guard:
         """What strikes in one pipeline; nothing where the code does not want it."""
         self.name = self.name or site.name
-        return _ChaosAt(self, site) if self.enabled else Guard()
+        return ChaosAt(self, site) if self.enabled else Guard()
 
     def _say(self, state: str, **details: Any) -> None:
-        events.emit("chaos", self.name or "unnamed", state=state, **details)
-
-
-class _ChaosAt(Policy):
-    kind = Chaos.kind
-
-    def __init__(self, policy: Chaos, site: Site) -> None:
-        self.policy = policy
-        self.site = site
-        self.meter = policy.counts
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        if not self.policy.strikes():
-            return await proceed(call)
-        await self._before(call)
-        if self.policy.fault is not None:
-            raise self._fault()
-        return await proceed(call) if self.policy.outcome is _NONE else self._outcome()
-
-    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
-        policy = self.policy
-        if not policy.strikes():
-            return proceed(call)
-        if policy.behaviour is not None:
-            self._strike("behaviour")
-            behaved = policy.behaviour(call)
-            if inspect.isawaitable(behaved):
-                _functions.refuse_awaitable(behaved)
-        if policy.latency is not None:
-            self._strike("latency")
-            time.sleep(policy.delay())
-        if policy.fault is not None:
-            raise self._fault()
-        return proceed(call) if policy.outcome is _NONE else self._outcome()
-
-    async def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
-        struck = self.policy.strikes()
-        if struck:
-            await self._before(call)
-            if self.policy.outcome is not _NONE:
-                yield self._outcome()
-                return
-        faulty = struck and self.policy.fault is not None
-        source = Source() if faulty and self.policy.after_items == 0 else Source(proceed(call))
-        given = 0
-        sent = None
-        try:
-            while True:
-                if faulty and given == self.policy.after_items:
-                    raise self._fault()
-                item = await source.next(sent)
-                while item is not END:
-                    given += 1
-                    try:
-                        sent = yield item
-                        break
-                    except GeneratorExit:
-                        raise
-                    except BaseException as thrown:
-                        item = await source.throw(thrown)
-                else:
-                    return
-        finally:
-            await source.close()
-
-    async def _before(self, call: Call) -> None:
-        policy = self.policy
-        if policy.behaviour is not None:
-            self._strike("behaviour")
-            behaved = policy.behaviour(call)
-            if inspect.isawaitable(behaved):
-                await behaved
-        if policy.latency is not None:
-            self._strike("latency")
-            await asyncio.sleep(policy.delay())
-
-    def _fault(self) -> BaseException:
-        self._strike("fault")
-        return self.policy.error()
-
-    def _outcome(self) -> Any:
-        """The substituted result, judged as one of the function's own would be."""
-        self._strike("outcome")
-        outcome = self.policy.outcome
-        if self.site.judge_result is not None and self.site.judge_result(outcome):
-            raise BadResult(outcome)
-        return outcome
-
-    def _strike(self, kind: str) -> None:
-        self.policy.count(kind)
-        note_degradation(self.site.name, "chaos", kind)
-
-
-class _ChaosMeter:
-    def __init__(self, policy: Chaos) -> None:
-        self.policy = policy
-        self.injected: dict[str, int] = dict.fromkeys(KINDS, 0)
-
-    @property
-    def total(self) -> int:
-        return sum(self.injected.values())
-
-    def samples(self) -> Iterator[Sample]:
-        name = self.policy.name or "unnamed"
-        yield Sample("chaos_active", (name,), int(self.policy.is_on()))
-        for kind, count in self.injected.items():
-            yield Sample("chaos_injected_total", (name, kind), count)
+        events.emit("chaos", self.label, state=state, **details)
 
 
 def _named(value: Any) -> Any:
@@ -316,9 +200,9 @@ def _named(value: Any) -> Any:
 
 
 def _check_effects(fault: Any, latency: Any, outcome: Any, behaviour: Any) -> None:
-    if fault is None and latency is None and outcome is _NONE and behaviour is None:
+    if fault is None and latency is None and outcome is NO_OUTCOME and behaviour is None:
         raise ConfigurationError("Chaos: nothing to do; give a fault, a latency, an outcome or a behaviour")
-    if fault is not None and outcome is not _NONE:
+    if fault is not None and outcome is not NO_OUTCOME:
         raise ConfigurationError("Chaos: a fault and an outcome exclude each other; make two policies")
     if fault is not None and not isinstance(fault, BaseException) and not callable(fault):
         raise ConfigurationError(f"Chaos: fault={fault!r} must be an exception, or make one")

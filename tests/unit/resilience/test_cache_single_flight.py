@@ -23,7 +23,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     timeout,
 )
-from mcp_server_langgraph.resilience.cache import _LEADING
+from mcp_server_langgraph.resilience._cache_at import _LEADING
 from mcp_server_langgraph.resilience.testing import settle
 
 
