@@ -7,16 +7,19 @@ are looked at one by one, as the last of them often tells what all of them used.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
 
 from . import events
 from ._functions import END, Source
+from .errors import Rejected
 from .policy import Call, Policy, Proceed, ProceedStream, ProceedSync
 
-__all__ = ["Metered", "asked"]
+__all__ = ["Entry", "Held", "Metered", "Reserving", "asked"]
 
 E = TypeVar("E")
 R = TypeVar("R")
+U = TypeVar("U")
 
 
 class Metered(Policy, Generic[E]):
@@ -89,6 +92,64 @@ class Metered(Policy, Generic[E]):
             self.ended(entry)
         finally:
             await source.close()
+
+
+class Held(Generic[U]):
+    """Something taken for work whose real use, a ``U``, is known later."""
+
+    __slots__ = ()
+
+    def settle(self, used: U, /) -> None:
+        """It really used that."""
+        raise NotImplementedError
+
+    def keep(self) -> None:
+        """It used what was taken, as far as anybody knows."""
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        """It used nothing."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(exc, Rejected):
+            self.cancel()
+        self.keep()
+
+    def __del__(self) -> None:
+        self.keep()
+
+
+H = TypeVar("H", bound="Held[Any]")
+
+
+class Entry(Generic[H, U]):
+    """What a call holds, and what it is known to have used."""
+
+    __slots__ = ("held", "used")
+
+    def __init__(self, held: H) -> None:
+        self.held = held
+        self.used: U | None = None
+
+
+class Reserving(Metered[Entry[H, U]], Generic[H, U]):
+    """A policy at a site whose calls hold something."""
+
+    def ended(self, entry: Entry[H, U]) -> None:
+        if entry.used is not None:
+            entry.held.settle(entry.used)
+        entry.held.keep()
+
+    def failed(self, entry: Entry[H, U], exc: BaseException) -> None:
+        if isinstance(exc, Rejected):
+            entry.held.cancel()
+        self.ended(entry)
 
 
 def asked(policy: Policy, site_name: str, question: Callable[..., R], result: Any) -> R | None:

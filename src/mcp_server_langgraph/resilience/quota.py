@@ -17,21 +17,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
 from . import config, deadline, events
 from ._checks import amount, checked, checked_count
-from ._http_facts import headers_of, retry_after_of, terminal_quota
 from ._line import Line
-from ._metering import Metered, asked
+from ._metering import Held
 from ._quota import NOTHING, Amounts, QuotaMachine
+from ._quota_at import QuotaAt, QuotaMeter
 from ._quota_headers import readings
-from .errors import QuotaUsed, Rejected
-from .metrics import Sample
-from .policy import Call, Cost, Policy, Site
+from .errors import QuotaUsed
+from .policy import Cost, Policy, Site
 
 __all__ = ["Quota", "QuotaReservation", "QuotaSnapshot", "Usage"]
 
@@ -55,7 +53,7 @@ class QuotaSnapshot:
     rejected: int
 
 
-class QuotaReservation:
+class QuotaReservation(Held["float | Usage"]):
     """One request and its estimated tokens: end it with `settle`, `keep` or `cancel`, and let it `observe` the answer.
 
     As a context manager it is kept at its end, and cancelled where a `Rejected` tells that the call was not begun. The
@@ -91,19 +89,6 @@ class QuotaReservation:
             now = deadline.now()
             quota.machine.ended(self._order, used, now)
             quota.line.advance(now, changed=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(exc, Rejected):
-            self.cancel()
-        self.keep()
-
-    def __del__(self) -> None:
-        self.keep()
 
 
 class Quota(Policy):
@@ -146,7 +131,7 @@ class Quota(Policy):
         self.max_wait = 0.0
         self.machine = QuotaMachine(gradual=gradual)
         self.line: Line[Amounts] = Line(self.machine, NOTHING)
-        self.counts = _QuotaMeter(self)
+        self.counts = QuotaMeter(self)
         self.apply(config.current(), name or "")
 
     def apply(self, settings: config.Settings, service: str) -> None:
@@ -223,77 +208,7 @@ class Quota(Policy):
         self.name = site.named(self.name, given=self._named)
         if site.inside_retry:
             site.gates.append(self.refuses_for)
-        return _QuotaAtWork(self, site)
-
-
-class _QuotaAtWork(Metered["_Asked"]):
-    kind = Quota.kind
-
-    def __init__(self, policy: Quota, site: Site) -> None:
-        self.policy = policy
-        self.site = site
-        self.meter = policy.counts
-
-    async def begin(self, call: Call) -> _Asked:
-        return _Asked(await self.policy.acquire(self._tokens(call)))
-
-    def begin_sync(self, call: Call) -> _Asked:
-        return _Asked(self.policy.acquire_sync(self._tokens(call)))
-
-    def _tokens(self, call: Call) -> float | Usage:
-        tokens = self.policy.tokens
-        return 0 if tokens is None else tokens(*call.args, **call.kwargs)
-
-    def saw(self, entry: _Asked, result: Any) -> None:
-        policy = self.policy
-        if policy.headers is not None:
-            headers = asked(policy, self.site.name, policy.headers, result)
-            if headers is not None:
-                entry.reservation.observe(headers)
-        if policy.usage is not None:
-            used = asked(policy, self.site.name, policy.usage, result)
-            entry.used = entry.used if used is None else used
-
-    def ended(self, entry: _Asked) -> None:
-        if entry.used is not None:
-            entry.reservation.settle(entry.used)
-        entry.reservation.keep()
-
-    def failed(self, entry: _Asked, exc: BaseException) -> None:
-        if isinstance(exc, Rejected):
-            entry.reservation.cancel()
-        headers = headers_of(exc)
-        if headers is not None:
-            entry.reservation.observe(headers)
-            wait = retry_after_of(exc)
-            if wait is not None and not terminal_quota(exc):
-                self.policy.machine.hold(wait, deadline.now())
-        self.ended(entry)
-
-
-class _Asked:
-    """A call's reservation, and what it is known to have used."""
-
-    __slots__ = ("reservation", "used")
-
-    def __init__(self, reservation: QuotaReservation) -> None:
-        self.reservation = reservation
-        self.used: float | Usage | None = None
-
-
-class _QuotaMeter:
-    def __init__(self, policy: Quota) -> None:
-        self.policy = policy
-        self.rejected = 0
-
-    def samples(self) -> Iterator[Sample]:
-        policy = self.policy
-        name, now = policy.label, deadline.now()
-        yield Sample("quota_rejected_total", (name,), self.rejected)
-        yield Sample("quota_queue_depth", (name,), len(policy.line.waiting))
-        for dimension, window in dict(policy.machine.windows).items():
-            yield Sample("quota_left", (name, dimension), window.left(now))
-            yield Sample("quota_limit", (name, dimension), window.limit)
+        return QuotaAt(self, site)
 
 
 def _amounts(tokens: float | Usage) -> Amounts:

@@ -16,19 +16,18 @@ Errors: `RateLimited`. Events: ``rejected``. Metrics: ``rate_limit_*``.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from . import config, deadline, events
 from ._checks import amount, checked, checked_count
 from ._line import Line
-from ._metering import Metered, asked
+from ._metering import Held
+from ._rate_limit_at import RateLimitGuard, RateLimitMeter, WeighedLimit
 from ._tokens import TokenBucket
-from .errors import RateLimited, Rejected
-from .metrics import Sample
-from .policy import WAIT, Call, Cost, Guard, Policy, Site
+from .errors import RateLimited
+from .policy import Cost, Guard, Policy, Site
 
 __all__ = ["RateLimit", "RateLimitSnapshot", "Reservation"]
 
@@ -45,7 +44,7 @@ class RateLimitSnapshot:
     rejected: int
 
 
-class Reservation:
+class Reservation(Held[float]):
     """Permits taken for work whose real use is known later: end it with `settle`, `keep` or `cancel`.
 
     As a context manager it is kept at its end, and cancelled where a `Rejected` tells that the work was not begun. The
@@ -76,19 +75,6 @@ class Reservation:
     def cancel(self) -> None:
         """It used nothing."""
         self.settle(0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if isinstance(exc, Rejected):
-            self.cancel()
-        self.keep()
-
-    def __del__(self) -> None:
-        self.keep()
 
 
 class RateLimit(Policy):
@@ -135,7 +121,7 @@ class RateLimit(Policy):
         self.max_wait, self.rate = self._chosen(config.current(), name or "")
         self.bucket = TokenBucket(*self.rate)
         self.line: Line[float] = Line(self.bucket, 0.0)
-        self.counts = _RateLimitMeter(self)
+        self.counts = RateLimitMeter(self)
 
     def _chosen(self, settings: config.Settings, service: str) -> tuple[float, tuple[float, float, float]]:
         permits, per, burst, max_wait = self._explicit
@@ -239,101 +225,5 @@ class RateLimit(Policy):
         if site.inside_retry:
             site.gates.append(self.refuses_for)
         if self.weight is None and self.usage is None:
-            return _RateLimitGuard(self, site)
-        return _WeighedLimit(self, site)
-
-
-class _RateLimitGuard(Guard):
-    waits = True
-
-    def __init__(self, policy: RateLimit, site: Site) -> None:
-        self.policy = policy
-        self.bucket = policy.bucket
-        self.line = policy.line
-        self.waiting = policy.line.waiting
-        self.meter = policy.counts
-        self.site = site
-
-    def enter(self, now: float) -> object:
-        if not self.waiting and self.bucket.take(1.0, now):
-            return now
-        if self.policy.max_wait <= 0:
-            raise self.policy.refusal(self.line.delay(1.0, now), self.site.name)
-        return WAIT
-
-    async def wait(self) -> float:
-        policy = self.policy
-        turn = await self.line.wait(1.0, deadline.patience(policy.max_wait), policy.max_queue)
-        if turn.since is None:
-            raise policy.refusal(turn.delay, self.site.name)
-        return turn.since
-
-    def wait_sync(self) -> float:
-        policy = self.policy
-        turn = self.line.wait_sync(1.0, deadline.patience(policy.max_wait), policy.max_queue)
-        if turn.since is None:
-            raise policy.refusal(turn.delay, self.site.name)
-        return turn.since
-
-    def failed(self, token: float, now: float, exc: BaseException) -> None:
-        if isinstance(exc, Rejected):
-            self.bucket.give_back(1.0, 1, token, now)
-            self.line.advance(now, changed=True)
-
-
-class _WeighedLimit(Metered["_Weighed"]):
-    kind = RateLimit.kind
-
-    def __init__(self, policy: RateLimit, site: Site) -> None:
-        self.policy = policy
-        self.site = site
-        self.meter = policy.counts
-
-    async def begin(self, call: Call) -> _Weighed:
-        return _Weighed(await self.policy.acquire(self._weight(call)))
-
-    def begin_sync(self, call: Call) -> _Weighed:
-        return _Weighed(self.policy.acquire_sync(self._weight(call)))
-
-    def _weight(self, call: Call) -> float:
-        weight = self.policy.weight
-        return 1.0 if weight is None else weight(*call.args, **call.kwargs)
-
-    def saw(self, entry: _Weighed, result: Any) -> None:
-        if self.policy.usage is not None:
-            used = asked(self.policy, self.site.name, self.policy.usage, result)
-            entry.used = entry.used if used is None else used
-
-    def ended(self, entry: _Weighed) -> None:
-        if entry.used is not None:
-            entry.reservation.settle(entry.used)
-        entry.reservation.keep()
-
-    def failed(self, entry: _Weighed, exc: BaseException) -> None:
-        if isinstance(exc, Rejected):
-            entry.reservation.cancel()
-        self.ended(entry)
-
-
-class _Weighed:
-    """A call's reservation, and what it is known to have used."""
-
-    __slots__ = ("reservation", "used")
-
-    def __init__(self, reservation: Reservation) -> None:
-        self.reservation = reservation
-        self.used: float | None = None
-
-
-class _RateLimitMeter:
-    def __init__(self, policy: RateLimit) -> None:
-        self.policy = policy
-        self.rejected = 0
-
-    def samples(self) -> Iterator[Sample]:
-        policy = self.policy
-        name = (policy.label,)
-        yield Sample("rate_limit_rejected_total", name, self.rejected)
-        yield Sample("rate_limit_queue_depth", name, len(policy.line.waiting))
-        if policy.rate[0] < math.inf:
-            yield Sample("rate_limit_permits_left", name, policy.bucket.level(deadline.now()))
+            return RateLimitGuard(self, site)
+        return WeighedLimit(self, site)
