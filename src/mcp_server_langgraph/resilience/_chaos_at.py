@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _functions
-from ._functions import END, Source
+from ._source import END, Source
 from .degradation import note_degradation
 from .metrics import Sample
 from .policy import BadResult, Call, Policy, Proceed, ProceedStream, ProceedSync, Site

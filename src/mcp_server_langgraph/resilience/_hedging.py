@@ -7,10 +7,10 @@ from asyncio import current_task
 from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from . import _functions, events
-from ._functions import Source
+from . import events
 from ._hedge_race import Hedged, Race
 from ._hedge_switch import REST
+from ._source import Source, relayed
 from ._timers import TimerQueue, queue_for
 from .deadline import current_deadline
 from .metrics import Sample
@@ -91,7 +91,7 @@ class Hedging(Policy):
                 await source.close()
                 raise
 
-        return _functions.relayed(lambda: self.run(call, opened, StreamRace))
+        return relayed(lambda: self.run(call, opened, StreamRace))
 
     def wanted(self, race: Race, why: str) -> None:
         """Begin a hedge, if nothing speaks against it."""

@@ -10,8 +10,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._functions import END, Source
 from ._keyed import Entry
+from ._source import END, Source
 from .metrics import FAMILIES, Meter, Sample
 from .policy import WAIT, Call, Guard, Policy, Proceed, ProceedStream, ProceedSync, Site
 

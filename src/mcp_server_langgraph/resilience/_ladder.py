@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from . import _functions, events
-from ._functions import Source
 from ._memory import NOTHING
 from ._rungs import LastGood, Rung
+from ._source import Source, relayed
 from .deadline import now, passed
 from .degradation import note_degradation
 from .errors import TimedOut
@@ -62,7 +62,7 @@ class Ladder(Policy):
         return result
 
     def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
-        return _functions.relayed(partial(self._opened, call, proceed))
+        return relayed(partial(self._opened, call, proceed))
 
     async def _opened(self, call: Call, proceed: ProceedStream) -> tuple[Source, Any]:
         """The function's stream or a rung's, with its first item."""

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from . import events
-from ._functions import END, Source
+from ._source import END, Source
 from .errors import Rejected
 from .policy import Call, Policy, Proceed, ProceedStream, ProceedSync
 

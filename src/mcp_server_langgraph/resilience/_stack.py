@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from . import _functions
+from . import _functions, _wrapper
 from .errors import ConfigurationError
 from .pipeline import Pipeline
 from .policy import Policy
@@ -57,7 +57,7 @@ def _stack_of(fn: Callable[..., Any]) -> _Stack | None:
 
 def pipeline_of(fn: Callable[..., Any]) -> Pipeline | None:
     """The pipeline of a decorated function; None where it has none."""
-    pipeline = getattr(fn, _functions.GUARDED_BY, None)
+    pipeline = getattr(fn, _wrapper.GUARDED_BY, None)
     return pipeline if isinstance(pipeline, Pipeline) else None
 
 

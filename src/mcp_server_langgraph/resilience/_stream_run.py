@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from . import _functions
-from ._functions import END, Source
 from ._link import CallMeter
 from ._past import Past
+from ._source import END, Source
 from ._stream_clocks import FREE, FreeStep, Step, StreamClock
 from ._time_guards import TimeGuard
 from .deadline import current_deadline

@@ -25,8 +25,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Final
 
 from . import config, events
-from ._functions import END, Source
 from ._outlier import Choice, Endpoint, Endpoints, OutlierRules, Turn, choice_of
+from ._source import END, Source
 from .errors import ConfigurationError
 from .metrics import Sample
 from .outcome import Outcome

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from typing import Any, ParamSpec, TypeVar, cast
 
-from . import _functions, _fuse, _order, config, events
+from . import _functions, _fuse, _order, _wrapper, config, events
 from ._link import Bound, CallMeter, Linker, segments_of
 from .ended import Ended
 from .errors import ConfigurationError
@@ -99,7 +99,7 @@ class Pipeline:
         Raises TypeError where a policy cannot guard a plain function (a timeout cannot cut one).
         """
         if self._sync_call is None:
-            _functions.refuse_sync(fn, self)
+            _wrapper.refuse_sync(fn, self)
             self._sync_call = self._linker.frame("call", sync=True)
         return cast(T, self._sync_call(fn, *args, **kwargs))
 
@@ -117,7 +117,7 @@ class Pipeline:
 
     def try_call_sync(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Ended[T]:
         """The same for a plain function. Raises TypeError where a policy cannot guard one."""
-        _functions.refuse_sync(fn, self)
+        _wrapper.refuse_sync(fn, self)
         self.try_call_sync = self._linker.frame("try", sync=True)  # type: ignore[method-assign]
         ended: Ended[T] = self.try_call_sync(fn, *args, **kwargs)
         return ended
@@ -134,7 +134,7 @@ class Pipeline:
         """Decorate ``fn``: an ``async def``, an async generator, or a ``def``."""
         if self.site.operation == self.name:
             self.site.operation = _functions.qualified_name(fn)
-        return cast(F, _functions.wrap(fn, self))
+        return cast(F, _wrapper.wrap(fn, self))
 
     def frame_for(self, fn: Callable[..., Any], *, sync: bool) -> Callable[..., Any]:
         """A function that takes ``fn``'s arguments and runs it through the policies."""

@@ -16,8 +16,8 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ._functions import END
 from ._link import CallMeter
+from ._source import END
 from ._stream_run import KEPT_ITEMS, Nodes, Plan, StreamRun
 from .policy import Call, Guard, Policy, Repeat, Site
 
