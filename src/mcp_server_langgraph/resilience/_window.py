@@ -66,11 +66,10 @@ class CountWindow(Window):
 class TimeWindow(Window):
     """The calls that ended in the last ``seconds``."""
 
-    __slots__ = ("_buckets", "_newest", "_step", "_width", "seconds")
+    __slots__ = ("_buckets", "_newest", "_step", "_width")
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
-        self.seconds = seconds
         self._width = seconds / BUCKETS
         self._step = -math.inf  # the number of the step that the newest bucket is of
         self._buckets = [[0, 0, 0] for _ in range(BUCKETS)]
