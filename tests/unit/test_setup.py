@@ -45,7 +45,10 @@ def test_importing_the_layer_loads_nothing_from_outside_the_standard_library() -
     assert {name for name in loaded if not belongs_to_the_layer_or_python(name)} == set()
 
 
-@pytest.mark.parametrize("lock", ["requirements.txt", "requirements-dev.txt", "requirements-uv.txt"])
+LOCKS = [f"requirements{name}.txt" for name in ("", "-dev", "-mutation", "-uv")]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: str) -> None:
     text = (ROOT / lock).read_text()
     packages = [line for line in text.splitlines() if line and line[0] not in " #"]

@@ -28,6 +28,12 @@ def probe(machine: BreakerMachine, now: float) -> Admission:
     return admission
 
 
+def test_a_new_breaker_knows_of_no_break() -> None:
+    machine = BreakerMachine(rules())
+    assert (machine.because, machine.reopenings, machine.spread) == (None, 0, 0.0)
+    assert (machine.successes, machine.heard) == (0, False)
+
+
 def test_it_is_open_up_to_the_very_end_of_its_time() -> None:
     machine = opened()
     assert machine.admit(9.999) is None
@@ -104,6 +110,13 @@ def test_a_hung_probe_loses_its_place_when_its_lease_is_over() -> None:
     assert machine.state is State.CLOSED
 
 
+def test_a_probe_that_was_abandoned_gives_its_place_back_at_once() -> None:
+    machine = opened()
+    machine.abandoned(probe(machine, 10.0))
+    machine.succeeded(probe(machine, 10.0), 10.0)
+    assert machine.state is State.CLOSED
+
+
 # How long it stays open
 
 
@@ -132,7 +145,7 @@ def test_breaks_in_a_row_grow_to_their_maximum(options: dict[str, Any], lengths:
 def test_chance_shortens_a_grown_break_by_up_to_its_share(chance: float, length: float) -> None:
     machine = BreakerMachine(rules(backoff=4.0, timeout_max=100.0), chance=lambda: chance)
     machine.failed(probe(machine, 0.0), 0.0)
-    assert machine.open_until == 10.0, "the first break lasts as long as was asked"
+    assert (machine.open_until, machine.spread) == (10.0, 0.0), "the first break lasts as long as was asked"
     machine.failed(probe(machine, 10.0), 10.0)
     assert machine.open_until == pytest.approx(10.0 + length)
 
@@ -166,6 +179,7 @@ def test_an_operator_who_closes_it_ends_the_row() -> None:
     for now in (0.0, 10.0):
         machine.failed(probe(machine, now), now)
     machine.close()
+    assert machine.reopenings == 0
     machine.failed(probe(machine, 11.0), 11.0)
     assert (machine.reopenings, machine.open_until) == (0, 21.0)
 
@@ -239,7 +253,7 @@ def test_those_turned_away_are_spread_over_the_rest_of_the_ramp() -> None:
     machine = ramping()
     hints = [machine.retry_after(10.0) for _ in range(800) if machine.admit(10.0) is None]
     eighths = [sum(n < (hint or 0.0) <= n + 1 for hint in hints) for n in range(8)]
-    assert len(hints) == 700
+    assert len(hints) == sum(eighths) == 700
     assert max(eighths) - min(eighths) <= 3, eighths
     assert machine.refuses_for(10.0) == 0.0, "another call may be let in"
 
@@ -260,6 +274,7 @@ def test_an_operator_who_closes_it_wants_no_ramp() -> None:
 def test_a_ramp_follows_a_change_of_its_length(length: float, over_at: float) -> None:
     machine = ramping()
     machine.change(rules(ramp=length))
+    assert (machine.door is None) == bool(length)
     if length:
         assert [machine.admit(over_at - 1.0) is not None for _ in range(16)].count(False) > 0
     assert all(machine.admit(over_at) is not None for _ in range(16))

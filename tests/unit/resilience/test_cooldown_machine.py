@@ -107,3 +107,42 @@ def test_those_who_waited_come_back_over_a_share_of_the_time() -> None:
     machine = CooldownMachine(jitter=0.5)
     machine.refused(0.0, 0.0, 10.0)
     assert [machine.returned_at(chance) for chance in (0.0, 0.5, 1.0)] == [10.0, 12.5, 15.0]
+
+
+@pytest.mark.parametrize(
+    ("now", "state"),
+    [(0.0, "cooling"), (9.999, "cooling"), (10.0, "returning"), (14.999, "returning"), (15.0, "idle")],
+)
+def test_each_state_ends_at_the_moment_that_the_next_begins(now: float, state: str) -> None:
+    machine = CooldownMachine(jitter=0.5)
+    assert machine.state(0.0) == "idle"
+    machine.refused(0.0, 0.0, 10.0)
+    assert machine.state(now) == state
+
+
+@pytest.mark.parametrize(("began", "next_time"), [(0.999, 2.0), (1.0, 1.0)])
+def test_only_a_call_that_began_after_the_time_proves_that_it_is_over(began: float, next_time: float) -> None:
+    machine = CooldownMachine(first=1.0)
+    machine.refused(0.0, 0.0, None)
+    machine.succeeded(began)
+    machine.refused(1.0, 1.0, None)
+    assert machine.left(1.0) == next_time
+
+
+def test_by_default_it_begins_with_a_second_doubles_up_to_a_minute_and_spreads_over_a_tenth() -> None:
+    machine = CooldownMachine()
+    lengths, now = [], 0.0
+    for _ in range(8):
+        machine.refused(now, now, None)
+        lengths.append(machine.left(now))
+        now = machine.until
+    assert lengths == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert machine.returned_at(1.0) == machine.until + 6.0
+
+
+def test_a_dependency_that_refuses_for_days_is_still_left_alone_for_a_minute_each_time() -> None:
+    machine, now = CooldownMachine(), 0.0
+    for _ in range(1100):  # two to the power of that is no float any more
+        assert machine.refused(now, now, None)
+        now = machine.until
+    assert machine.length == 60.0

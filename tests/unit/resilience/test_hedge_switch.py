@@ -78,6 +78,7 @@ def test_twenty_hedges_without_a_win_switch_it_off_for_half_a_minute() -> None:
     switch = HedgeSwitch()
     assert lose(switch, 20) == [False] * 19 + [True]
     assert [switch.begin(now) for now in (0.0, 29.9)] == [None, None]
+    assert [switch.state(now) for now in (29.9, 30.0)] == [OFF, ON]
     assert switch.begin(30.0) == 1
 
 
@@ -93,6 +94,21 @@ def test_old_wins_do_not_excuse_for_ever() -> None:
     for _ in range(1000):
         switch.ended(0, True, 0.0)
     assert any(lose(switch, 97))
+
+
+def test_of_the_last_hundred_hedges_the_oldest_is_forgotten_first() -> None:
+    switch = HedgeSwitch()
+    for won in [True] + [False] * 19 + [True] * 4 + [False] * 76:
+        assert not switch.ended(0, won, 0.0)
+    assert switch.ended(0, False, 0.0), "four of a hundred, now that the first is no longer one of them"
+
+
+def test_each_rest_begins_another_generation() -> None:
+    switch = HedgeSwitch()
+    for rest in range(3):
+        now = rest * REST
+        assert switch.begin(now) == rest
+        assert lose(switch, 20, now)[-1]
 
 
 def test_what_ends_after_the_rest_began_before_it_and_has_no_say() -> None:
