@@ -108,12 +108,12 @@ async def goodput(load: float, *policies: Policy, until: float, warm_up: float =
 async def test_overload_costs_less_than_a_tenth_of_the_capacity_without_tuning(
     load: float, until: float
 ) -> None:
-    assert await goodput(load, AdaptiveLimit(), until=until) >= 0.9
+    assert await goodput(load, AdaptiveLimit(chance=random.Random(5).random), until=until) >= 0.9
 
 
 @pytest.mark.parametrize("algorithm", ["vegas", "aimd"])
 async def test_the_other_algorithms_hold_too(algorithm: str) -> None:
-    assert await goodput(1.5, AdaptiveLimit(algorithm), until=3.0) >= 0.9
+    assert await goodput(1.5, AdaptiveLimit(algorithm, chance=random.Random(5).random), until=3.0) >= 0.9
 
 
 async def test_without_a_limit_everybody_is_late() -> None:
@@ -121,13 +121,13 @@ async def test_without_a_limit_everybody_is_late() -> None:
 
 
 async def test_below_capacity_it_costs_next_to_nothing() -> None:
-    limited = await goodput(0.8, AdaptiveLimit(), until=4.0)
+    limited = await goodput(0.8, AdaptiveLimit(chance=random.Random(5).random), until=4.0)
     unlimited = await goodput(0.8, until=4.0)
     assert limited >= 0.97 * unlimited
 
 
 async def test_calls_that_matter_are_served_though_twice_the_capacity_is_asked_for() -> None:
-    counts = await good_calls(2, AdaptiveLimit(), until=2.5, vital=0.3)
+    counts = await good_calls(2, AdaptiveLimit(chance=random.Random(5).random), until=2.5, vital=0.3)
     made, served = counts[Criticality.CRITICAL_PLUS]
     assert served >= 0.97 * made
     made, served = counts[Criticality.SHEDDABLE]
@@ -135,7 +135,7 @@ async def test_calls_that_matter_are_served_though_twice_the_capacity_is_asked_f
 
 
 async def test_a_guaranteed_share_keeps_what_matters_less_from_starving() -> None:
-    policy = AdaptiveLimit(partitions={Criticality.SHEDDABLE: 0.2})
+    policy = AdaptiveLimit(partitions={Criticality.SHEDDABLE: 0.2}, chance=random.Random(5).random)
     counts = await good_calls(2, policy, until=2.5, vital=0.8)
     _, sheddable = counts[Criticality.SHEDDABLE]
     assert sheddable / 1.5 / CAPACITY >= 0.13

@@ -68,7 +68,7 @@ async def answered(
 
 
 async def test_what_matters_is_answered_in_time_and_what_does_not_as_far_as_there_is_room() -> None:
-    part = await answered(Shed())
+    part = await answered(Shed(chance=random.Random(7).random))
     assert part[Criticality.CRITICAL_PLUS] >= 0.95
     assert 0.15 <= part[Criticality.SHEDDABLE] <= 0.35  # there is room for 0.29
 

@@ -223,10 +223,9 @@ class Line(Generic[C]):
 
     def _let_one_through(self, now: float) -> bool:
         with self._lock:
-            head = next(iter(self.waiting), None)
+            head, cost = next(iter(self.waiting.items()), (None, self._nothing))
             if head is None:
                 return False
-            cost = self.waiting[head]
             mark = self.gate.take(cost, now)
             if not mark:
                 return False

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -56,7 +56,7 @@ class AdaptiveLimit(Policy):
     ``max_queue``: how many may wait (>= 0; None: as many as the limit). ``queue_interval`` (0.1) and ``queue_target``
     (0.005): seconds that one may wait while the line empties now and then, and while it stands; both are stretched
     where round trips take longer than the interval. ``partitions``: parts of the limit (together 1 at most) that are
-    guaranteed to levels of criticality while calls wait.
+    guaranteed to levels of criticality while calls wait. ``chance``: random numbers from 0 up to 1.
 
     Raises `ConfigurationError` for values out of range.
     """
@@ -75,6 +75,7 @@ class AdaptiveLimit(Policy):
         queue_interval: float | None = None,
         partitions: Mapping[Criticality, float] | None = None,
         name: str | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         _check_algorithm(algorithm)
         checked_count("AdaptiveLimit", "max_queue", max_queue, 0)
@@ -86,7 +87,7 @@ class AdaptiveLimit(Policy):
         self.partitions = _checked_shares(partitions or {})
         self._explicit = (algorithm, initial, min_limit, max_limit, max_queue, queue_target, queue_interval)
         shares = Shares(len(Criticality), {int(level): share for level, share in self.partitions.items()})
-        self.limiter = Limiter(self._options(config.current(), name or ""), shares, random.random)
+        self.limiter = Limiter(self._options(config.current(), name or ""), shares, chance)
         self.counts = AdaptiveMeter(self)
 
     def _options(self, settings: config.Settings, service: str) -> Options:

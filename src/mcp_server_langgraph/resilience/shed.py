@@ -59,7 +59,7 @@ class Shed(Policy):
     ``max_lag`` (0.05): the mean lag of the event loop, in seconds, above which it sheds. ``max_queue_delay`` (0.02):
     the same for the time that calls have waited before they came here, as ``queue_delay`` tells (a function that gives
     the seconds, from a header or a scope of the server for example; None where it knows nothing). ``retry_after`` (1):
-    what callers are told.
+    what callers are told. ``chance``: random numbers from 0 up to 1.
 
     Raises `ConfigurationError` for values out of range.
     """
@@ -74,6 +74,7 @@ class Shed(Policy):
         queue_delay: Callable[[], float | None] | None = None,
         retry_after: float = 1.0,
         name: str | None = None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         for label, value in (("max_lag", max_lag), ("max_queue_delay", max_queue_delay)):
             checked_time("Shed", label, value)
@@ -81,6 +82,7 @@ class Shed(Policy):
         self.name = name
         self._explicit = (max_lag, max_queue_delay)
         self._queue_delay = queue_delay
+        self._chance = chance
         self.retry_after = retry_after
         self.door = Door(len(Criticality))
         self.lag = MeanDelay(1.0)
@@ -125,7 +127,7 @@ class Shed(Policy):
         if self.door.due(now):
             self._close(now)
         level = current_criticality()
-        if self.door.lets_in(level, random.random()):
+        if self.door.lets_in(level, self._chance()):
             return True
         with self._lock:
             self.counts.shed[level] += 1
