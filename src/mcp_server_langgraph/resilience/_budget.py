@@ -39,10 +39,9 @@ class _Span:
 class _Recent:
     """How many there were within the window."""
 
-    __slots__ = ("_grain", "_spans", "_total", "_window")
+    __slots__ = ("_grain", "_spans", "_total")
 
     def __init__(self, window: float) -> None:
-        self._window = window
         self._grain = window / _GRAINS
         self._spans: deque[_Span] = deque()
         self._total = 0
