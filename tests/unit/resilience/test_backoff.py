@@ -74,6 +74,7 @@ def test_decorrelated_jitter_is_between_the_least_and_three_times_the_wait_befor
 def test_decorrelated_jitter_is_awss_formula() -> None:
     # sleep = min(cap, random_between(base, sleep * 3)), with sleep = base at the start
     assert [decorrelated(previous, 1.0, 10.0, 0.5) for previous in (None, 2.0, 9.0)] == [2.0, 3.5, 10.0]
+    assert decorrelated(None, 0.25, 10.0, 0.5) == 0.5
 
 
 @given(asked=SECONDS, longest=SECONDS, chance=CHANCES)

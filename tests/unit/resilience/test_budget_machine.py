@@ -193,3 +193,26 @@ def test_a_thread_that_comes_late_takes_nothing_from_the_floor() -> None:
     machine = Allowance(0.2, 1.0, WINDOW, began=0.0)
     machine.look(10.0, 0)
     assert sum(machine.take(7.5, 0) for _ in range(9)) == 3
+
+
+def test_the_balance_counts_what_has_just_arrived() -> None:
+    assert Allowance(0.2, 0.0, WINDOW, began=0.0).balance(5.0, 100) == 19
+
+
+def test_what_was_spent_a_window_ago_is_spent_no_more() -> None:
+    machine = Allowance(0.0, 0.3, WINDOW, began=0.0)
+    assert [machine.take(0.0, 0) for _ in range(4)] == [True, True, True, False]
+    assert [machine.take(WINDOW, 0) for _ in range(4)] == [True, True, True, False]
+
+
+def test_another_clock_knows_nothing_of_what_was_spent() -> None:
+    machine = Allowance(0.0, 0.3, WINDOW, began=1e6)
+    assert sum(machine.take(1e6, 0) for _ in range(4)) == 3
+    assert not machine.take(0.0, 0)
+    assert sum(machine.take(WINDOW, 0) for _ in range(4)) == 3
+
+
+def test_a_thread_that_is_late_by_no_more_than_a_window_is_on_the_same_clock() -> None:
+    machine = Allowance(0.2, 0.0, WINDOW, began=1e6)
+    assert machine.take(1e6 + 1, 100)
+    assert machine.take(1e6 + 1 - WINDOW, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -85,6 +86,13 @@ def test_a_clock_that_was_set_back_makes_no_negative_age() -> None:
     store = Store(1)
     store.put("key", "value", 100.0)
     assert store.get("key", 0.0, 5.0) == ("value", 0.0)
+
+
+@pytest.mark.parametrize(("now", "is_served"), [(5.0, True), (5.001, False)])
+def test_an_answer_is_served_up_to_the_very_end_of_its_age(now: float, is_served: bool) -> None:
+    store = Store(1)
+    store.put("key", "value", 0.0)
+    assert (store.get("key", now, 5.0) is not None) == is_served
 
 
 def test_threads_may_use_one_store() -> None:

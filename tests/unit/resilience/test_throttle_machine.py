@@ -120,3 +120,51 @@ def test_another_window_forgets_what_is_beyond_it_and_keeps_the_rest() -> None:
     machine.change_window(20.0)
     assert machine.presses(60.0)
     assert machine.total == 1
+
+
+def test_a_new_one_has_counted_nothing_and_sheds_nobody() -> None:
+    machine = ThrottleMachine(least=0)
+    assert (machine.requests, machine.total, machine.accepts) == ([0] * 4, 0, 0)
+    assert [machine.share_of(level, 0.0) for level in range(4)] == [0.0] * 4
+
+
+def test_by_default_it_sends_two_calls_for_each_accepted_one_looks_at_two_minutes_and_sheds_nine_tenths() -> (
+    None
+):
+    machine = ThrottleMachine()
+    refused(machine, 9)
+    assert not machine.presses(0.0)
+    machine.ended(0, 0.0, accepted=False)
+    assert machine.share(0.0) == 0.9
+    assert machine.presses(115.0)
+    assert not machine.presses(120.0)
+    for accepted in (True, False) * 25:
+        machine.ended(0, 120.0, accepted=accepted)
+    assert not machine.presses(120.0), "two are sent for each that is accepted"
+    machine.ended(0, 120.0, accepted=False)
+    assert machine.presses(120.0)
+
+
+@pytest.mark.parametrize(("second", "left"), [(0.9, 0), (1.0, 1)])
+def test_a_call_leaves_the_window_with_the_part_that_it_ended_in(second: float, left: int) -> None:
+    machine = ThrottleMachine(window=WINDOW, least=0)
+    machine.ended(0, 0.0, accepted=False)
+    machine.ended(0, second, accepted=False)
+    machine.presses(WINDOW)
+    assert machine.total == left
+
+
+def test_asking_turns_the_window_too_and_at_the_very_moment() -> None:
+    machine = ThrottleMachine(window=WINDOW, least=0)
+    machine.ended(0, 0.0, accepted=False)
+    machine.ended(0, WINDOW - 1, accepted=False)
+    machine.presses(WINDOW)
+    assert machine.total == 1
+
+
+def test_a_level_that_none_came_of_has_the_share_of_all() -> None:
+    machine = ThrottleMachine(least=0)
+    refused(machine, 0, 0, 75)
+    for _ in range(25):
+        machine.ended(3, 0.0, accepted=True)
+    assert machine.share_of(0, 0.0) == pytest.approx(50 / 101)
