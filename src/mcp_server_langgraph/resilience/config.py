@@ -46,7 +46,7 @@ KNOWN_SERVICES: Final = ("llm", "openfga", "redis", "keycloak", "prometheus", "d
 _KNOWN_PREFIXES: Final = tuple(f"{service.upper()}_" for service in KNOWN_SERVICES)
 
 
-@functools.lru_cache(maxsize=4096)  # asked for a dozen variables whenever a policy is made
+@functools.lru_cache(maxsize=256)  # asked for a dozen variables whenever a policy is made
 def prefixes(service: str) -> tuple[str, ...]:
     """The prefixes under which a service's own variables are looked up, the most specific first."""
     parts = [re.sub(r"[^A-Za-z0-9]+", "_", part).upper() for part in re.split(r"[.:/]+", service) if part]
