@@ -47,7 +47,6 @@ from .errors import (
     TimedOut,
 )
 from .events import Event, subscribe
-from .fallback import Fallback, LastGood, Rung, Value, with_fallback
 from .metrics import CircuitBreakerMetricsListener
 from .outcome import Outcome, Verdict, classify
 from .pipeline import Pipeline
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from .cache import Cache
     from .chaos import Chaos, Window
     from .cooldown import Cooldown
+    from .fallback import Fallback, LastGood, Rung, Value, with_fallback
     from .hedge import Hedge, with_hedge
     from .keyed import Keyed
     from .outlier import Endpoints, Outlier, OutlierRules, current_endpoint
@@ -84,18 +84,23 @@ _LATER: Final = {
     "Chaos": "chaos",
     "Cooldown": "cooldown",
     "Endpoints": "outlier",
+    "Fallback": "fallback",
     "Hedge": "hedge",
     "Keyed": "keyed",
+    "LastGood": "fallback",
     "Outlier": "outlier",
     "OutlierRules": "outlier",
     "Quota": "quota",
     "RateLimit": "rate_limit",
     "Reservation": "rate_limit",
+    "Rung": "fallback",
     "Shed": "shed",
     "Throttle": "throttle",
     "Usage": "quota",
+    "Value": "fallback",
     "Window": "chaos",
     "current_endpoint": "outlier",
+    "with_fallback": "fallback",
     "with_hedge": "hedge",
 }
 
