@@ -12,11 +12,9 @@ Events: ``budget_refused`` (by whoever asked). Metrics: ``retry_budget_balance``
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import math
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from . import config
 from ._budget import RESERVE, Allowance
 from ._checks import checked
+from .deadline import now as current_time
 from .metrics import Sample
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ class Budget:
         self.spent = 0
         self.refused = 0
         self._explicit = (ratio, per_second)
-        self._allowance = Allowance(0.0, 0.0, window, _now())
+        self._allowance = Allowance(0.0, 0.0, window, current_time())
         self._sources: list[_Source] = []
         self._watched: weakref.WeakSet[object] = weakref.WeakSet()
         self._lock = threading.Lock()  # taken where a retry or a hedge is wanted, never where a call succeeds
@@ -155,7 +154,7 @@ class Budget:
         if self.ratio == math.inf:
             return math.inf
         with self._lock:
-            return self._allowance.balance(_now(), self._arrived())
+            return self._allowance.balance(current_time(), self._arrived())
 
     def samples(self) -> Iterator[Sample]:
         """The numbers as they are now."""
@@ -187,14 +186,6 @@ class _Source:
             return None
         seen, self.seen = self.seen, count()
         return max(0, self.seen - seen)
-
-
-def _now() -> float:
-    """The clock of the running loop, as calls have it. It is ``time.monotonic`` but on loops that tests run on."""
-    try:
-        return asyncio.get_running_loop().time()
-    except RuntimeError:
-        return time.monotonic()
 
 
 def _check(ratio: float | None, per_second: float | None, window: float) -> None:

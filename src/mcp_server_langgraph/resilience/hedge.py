@@ -18,9 +18,7 @@ Errors: those of the call itself; where all attempts fail, the first one's. Even
 
 from __future__ import annotations
 
-import asyncio
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +30,7 @@ from ._hedge_switch import OFF, HedgeSwitch
 from ._hedging import HedgeMeter, Hedging
 from ._quantile import Quantile
 from .budget import Budget
+from .deadline import now as current_time
 from .errors import ConfigurationError
 from .policy import Cost, Policy, Site
 
@@ -151,7 +150,7 @@ class Hedge(Policy):
 
     def snapshot(self) -> HedgeSnapshot:
         """The policy now."""
-        now = _now()
+        now = current_time()
         counts = self.counts
         return HedgeSnapshot(
             delay=self.delay(),
@@ -170,11 +169,6 @@ class Hedge(Policy):
         if self.switch.state(now) == OFF:
             return "not_winning"
         return "saturated" if any(hedging.is_saturated() for hedging in self.sites) else None
-
-
-def _now() -> float:
-    loop = asyncio._get_running_loop()
-    return time.monotonic() if loop is None else loop.time()
 
 
 def _check(delay: float | None, quantile: float | None, max_hedges: int | None, min_samples: int) -> None:
