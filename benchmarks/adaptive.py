@@ -2,10 +2,10 @@
 
     python -m benchmarks.adaptive > benchmarks/results/adaptive.md
 
-A simulation without a loop: eight workers, exponential service of 10 ms (800 calls a second), Poisson arrivals, callers
-that give up after 200 ms while the workers do not notice. Goodput is what was served in time, as a part of the
-capacity. The limiter is the real one (`_limiter.Limiter`: places, line, windows, algorithm), driven by the simulation's
-clock. It takes some minutes.
+A simulation without a loop: eight workers, exponential service of 10 ms (800 calls a second), Poisson arrivals,
+callers that give up after 200 ms while the workers do not notice. Goodput is what was served in time, as a part of
+the capacity. The limiter is the real one (`_machines.limiter.Limiter`: places, line, windows, algorithm), driven by
+the simulation's clock. It takes some minutes.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from mcp_server_langgraph.resilience import _samples
-from mcp_server_langgraph.resilience._admission_queue import Entry
-from mcp_server_langgraph.resilience._limiter import Limiter, Options
-from mcp_server_langgraph.resilience._shares import Shares
+from mcp_server_langgraph.resilience._machines import samples
+from mcp_server_langgraph.resilience._machines.admission_queue import Entry
+from mcp_server_langgraph.resilience._machines.limiter import Limiter, Options
+from mcp_server_langgraph.resilience._machines.shares import Shares
 
 from ._report import table
 
@@ -35,7 +35,7 @@ UNTIL: Final = 8.0
 LEVEL: Final = 2
 
 
-class EachSample(_samples.SampleWindow):
+class EachSample(samples.SampleWindow):
     """No window: every sample is looked at by itself."""
 
     def answer(self, round_trip: float, in_flight: int, now: float) -> bool:

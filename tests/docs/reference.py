@@ -265,11 +265,11 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "server-metrics": server_metrics,
     "server-variables": server_variables,
     "services": services,
-    "states-chaos": _states("_chaos"),
-    "states-circuit-breaker": _states("_breaker_state"),
-    "states-cooldown": _states("_cooldown"),
-    "states-hedge": _states("_hedge_switch"),
-    "states-outlier": _states("_outlier"),
+    "states-chaos": _states("_machines.chaos"),
+    "states-circuit-breaker": _states("_machines.breaker_state"),
+    "states-cooldown": _states("_machines.cooldown"),
+    "states-hedge": _states("_machines.hedge_switch"),
+    "states-outlier": _states("_machines.outlier"),
     "testing-names": _submodule("testing"),
 }
 

@@ -21,8 +21,8 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     registry,
 )
-from mcp_server_langgraph.resilience._breaker import BreakerMachine
-from mcp_server_langgraph.resilience._breaker_rules import BreakerRules
+from mcp_server_langgraph.resilience._machines.breaker import BreakerMachine
+from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
 
 # As the defaults of others are (survey 4.6): ours, Polly's, resilience4j's, and what we advise for a busy dependency.
 OURS = BreakerRules()

@@ -10,7 +10,7 @@ import random
 
 import pytest
 
-from mcp_server_langgraph.resilience._throttle import ThrottleMachine
+from mcp_server_langgraph.resilience._machines.throttle import ThrottleMachine
 
 CAPACITY = 100.0  # calls a second
 RHO = 0.5  # what a refusal costs, of a served call

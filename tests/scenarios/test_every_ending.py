@@ -37,9 +37,9 @@ from mcp_server_langgraph.resilience import (
     Shed,
     Throttle,
     Timeout,
-    _timers,
     registry,
 )
+from mcp_server_langgraph.resilience._machines import timers
 from mcp_server_langgraph.resilience.testing import explore, run
 
 # Seconds: longer than any break or wait, and longer than anything here takes.
@@ -51,7 +51,7 @@ MANY = 50.0
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
     registry.reset()
-    _timers._queues.clear()  # those of loops that were closed under calls of other tests
+    timers._queues.clear()  # those of loops that were closed under calls of other tests
     yield
     registry.reset()
 
@@ -277,7 +277,7 @@ class Program:
         ]
         assert self.service.running == 0
         assert held(self.pipeline, policies) == []
-        for queues in list(_timers._queues.values()):
+        for queues in list(timers._queues.values()):
             assert not any(queue.entries for queue in queues.values())
 
     def check_counts(self, refunded: int) -> None:

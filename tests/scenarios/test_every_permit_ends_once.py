@@ -255,6 +255,6 @@ def test_a_place_that_is_given_back_twice_is_found() -> None:
 
 
 def test_a_leader_that_hands_over_to_nobody_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcp_server_langgraph.resilience._flights.Flights.gave_up", lambda *_: None)
+    monkeypatch.setattr("mcp_server_langgraph.resilience._machines.flights.Flights.gave_up", lambda *_: None)
     with pytest.raises(ScheduleError):
         explore(program(MAKERS["cache"], fine, 1))

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from mcp_server_langgraph.resilience import Pipeline, Quota, RateLimited, registry
-from mcp_server_langgraph.resilience._tokens import TokenBucket
+from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 TOKENS_A_MINUTE = 60_000
 MINUTES = 4

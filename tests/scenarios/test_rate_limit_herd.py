@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from mcp_server_langgraph.resilience import Cooldown, Pipeline, Retry, registry
-from mcp_server_langgraph.resilience._tokens import TokenBucket
+from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 CLIENTS = 200
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from mcp_server_langgraph.resilience import Budget, Pipeline, Retry, registry
-from mcp_server_langgraph.resilience._budget import Allowance
+from mcp_server_langgraph.resilience._machines.budget import Allowance
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 
 from mcp_server_langgraph.resilience import Pipeline, RateLimit, RateLimited, registry
-from mcp_server_langgraph.resilience._tokens import TokenBucket
+from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 TOKENS_A_MINUTE = 200_000
 MINUTES = 5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from mcp_server_langgraph.resilience._breaker_rules import BreakerRules
+from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
 
 __all__ = ["Call", "Model"]
 

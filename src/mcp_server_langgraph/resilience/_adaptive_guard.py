@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._admission_queue import End, Entry, LoopEntry, ThreadEntry
 from ._http_facts import status_of
 from ._inline import Inline, Lines
+from ._machines.admission_queue import End, Entry, LoopEntry, ThreadEntry
 from .criticality import Criticality, current_criticality
 from .deadline import current_deadline
 from .errors import DeadlineExceeded, LimitReached, Rejected

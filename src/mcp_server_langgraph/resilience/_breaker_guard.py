@@ -12,8 +12,8 @@ from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._breaker_state import Admission, Mode, State
 from ._inline import Inline, Lines
+from ._machines.breaker_state import Admission, Mode, State
 from .errors import CircuitOpen
 from .outcome import NEUTRAL, Outcome, Verdict
 from .policy import (

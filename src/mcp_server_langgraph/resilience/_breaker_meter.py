@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._breaker_state import Mode, State
+from ._machines.breaker_state import Mode, State
 from .metrics import Sample
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, TypeVar
 
 from . import config
-from ._breaker_rules import BreakerRules
+from ._machines.breaker_rules import BreakerRules
 from .errors import ConfigurationError
 
 __all__ = ["Asked", "doubts", "one_of_equals", "rules_for", "shown"]

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._flights import Flight, Flights, own_copy
+from ._machines.flights import Flight, Flights, own_copy
+from ._machines.store import Known
 from ._memory import NOTHING
-from ._store import Known
 from .deadline import now, passed
 from .degradation import note_degradation
 from .errors import DeadlineExceeded, TimedOut

@@ -1,10 +1,10 @@
 """One call and its hedges: the first that succeeds wins, and nothing of it outlives the call.
 
 The *primary* runs in the task of the caller, so that it costs no task and shares the caller's context. A hedge is a
-task of its own, in a copy of the context as it was when the call began. If a hedge wins, the primary is interrupted as
-``asyncio.timeout`` would do it (`_timers.Stay`): ``Task.cancelling()`` is remembered at the beginning and compared
-with ``uncancel()`` at the end, so that a cancellation from outside is neither taken for ours nor swallowed. Such a
-cancellation cancels the hedges too, and waits for their end.
+task of its own, in a copy of the context as it was when the call began. If a hedge wins, the primary is interrupted
+as ``asyncio.timeout`` would do it (`_machines.timers.Stay`): ``Task.cancelling()`` is remembered at the beginning and
+compared with ``uncancel()`` at the end, so that a cancellation from outside is neither taken for ours nor swallowed.
+Such a cancellation cancels the hedges too, and waits for their end.
 
 What may begin, and what is counted, is the `Umpire`'s word; here is only the race.
 """
@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import copy_context
 from typing import Any, Final, NamedTuple, Protocol
 
-from ._timers import Stay, Task
+from ._machines.timers import Stay, Task
 from .errors import Rejected
 from .policy import Call
 from .propagation import HEDGE

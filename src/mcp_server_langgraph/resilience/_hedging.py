@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from . import events
 from ._hedge_race import Hedged, Race
-from ._hedge_switch import REST
+from ._machines.hedge_switch import REST
+from ._machines.timers import TimerQueue, queue_for
 from ._source import Source, relayed
-from ._timers import TimerQueue, queue_for
 from .deadline import current_deadline
 from .metrics import Sample
 from .policy import Call, Policy, Proceed, ProceedStream, Site

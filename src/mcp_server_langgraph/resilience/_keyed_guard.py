@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._keyed import Entry
+from ._machines.keyed import Entry
 from ._source import END, Source
 from .metrics import FAMILIES, Meter, Sample
 from .policy import WAIT, Call, Guard, Policy, Proceed, ProceedStream, ProceedSync, Site

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from . import events
-from ._breaker_state import State
+from ._machines.breaker_state import State
 
 if TYPE_CHECKING:
     from .circuit_breaker import CircuitBreaker

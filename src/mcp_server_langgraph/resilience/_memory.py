@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 from . import events
-from ._store import Store
+from ._machines.store import Store
 
 # What stands for no key, and for no answer.
 NOTHING: Final = object()

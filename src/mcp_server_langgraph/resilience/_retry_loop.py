@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import events, stacking
-from ._backoff import decorrelated, exponential, jittered, not_before
+from ._machines.backoff import decorrelated, exponential, jittered, not_before
 from ._past import Past
 from ._retry_rules import Kind, Limit, first_match
 from ._retry_state import RetryState

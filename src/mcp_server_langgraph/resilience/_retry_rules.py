@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ._backoff import JITTERS
 from ._checks import checked, checked_count
 from ._http_facts import status_of
+from ._machines.backoff import JITTERS
 from .errors import ConfigurationError
 
 ErrorMatch = type[BaseException] | tuple[type[BaseException], ...] | Callable[[Exception], bool]

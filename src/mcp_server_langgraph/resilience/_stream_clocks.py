@@ -6,8 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import Final, NamedTuple
 
+from ._machines.timers import queue_for, running_task
 from ._time_guards import TimeGuard
-from ._timers import queue_for, running_task
 from .deadline import Deadline, current_deadline
 
 

@@ -7,7 +7,7 @@ import math
 from types import TracebackType
 from typing import Final, cast
 
-from ._timers import queue_for, running_task
+from ._machines.timers import queue_for, running_task
 from .deadline import Deadline, current_deadline
 from .errors import TimedOut
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from . import events
 from ._inline import Inline, Lines
-from ._timers import NOWHERE, Stay, Task, TimerQueue, queue_for, running_task
+from ._machines.timers import NOWHERE, Stay, Task, TimerQueue, queue_for, running_task
 from .deadline import INHERITED, Deadline, current_deadline
 from .errors import TimedOut
 from .metrics import Histogram, Sample

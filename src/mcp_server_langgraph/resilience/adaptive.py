@@ -2,9 +2,10 @@
 
 Nobody knows the right size of a bulkhead, and it changes with every deployment of the dependency. Too large, calls
 queue up inside it until all of them are late; too small, capacity lies idle. Here the limit follows what the calls
-themselves tell: their round trips (`_gradient`, the default; `_vegas`) or their time-outs (`_aimd`), looked at over
-windows (`_samples`). Calls beyond it wait in a bounded line with controlled delay, the newest first while it stands
-(`_codel`, `_admission_queue`); who matters less goes first, and shares can be guaranteed (`_shares`).
+themselves tell: their round trips (`_machines.gradient`, the default; `_machines.vegas`) or their time-outs
+(`_machines.aimd`), looked at over windows (`_machines.samples`). Calls beyond it wait in a bounded line with
+controlled delay, the newest first while it stands (`_machines.codel`, `_machines.admission_queue`); who matters less
+goes first, and shares can be guaranteed (`_machines.shares`).
 
 Neutral outcomes are no samples, and of the failures only time-outs and overload are: those are drops. Source: Netflix
 concurrency-limits; the rest is named in the machines.
@@ -22,13 +23,13 @@ from typing import Any, ClassVar
 
 from . import config
 from ._adaptive_guard import AdaptiveGuard, AdaptiveMeter, PartitionedGuard
-from ._aimd import AIMD
 from ._checks import checked_count, checked_time
-from ._gradient import Gradient2
-from ._limiter import ALGORITHMS, Limiter, Options
-from ._samples import Algorithm, Observed
-from ._shares import Shares
-from ._vegas import Vegas
+from ._machines.aimd import AIMD
+from ._machines.gradient import Gradient2
+from ._machines.limiter import ALGORITHMS, Limiter, Options
+from ._machines.samples import Algorithm, Observed
+from ._machines.shares import Shares
+from ._machines.vegas import Vegas
 from .criticality import Criticality
 from .errors import ConfigurationError
 from .policy import Cost, Guard, Policy, Site

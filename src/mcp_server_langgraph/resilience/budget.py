@@ -5,7 +5,7 @@ is failing under its load. A limit per call does not see that; a budget does. Re
 share of the traffic (20 %), whatever fails, or below a small floor for who has little traffic.
 
 Where it comes from: Finagle, Envoy, linkerd and failsafe-go have one, Polly and resilience4j do not. The machine, and
-what exactly is counted, is in `_budget`.
+what exactly is counted, is in `_machines.budget`.
 
 Events: ``budget_refused`` (by whoever asked). Metrics: ``retry_budget_balance``, ``retry_budget_refused_total``.
 """
@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from . import config
-from ._budget import RESERVE, Allowance
 from ._checks import checked
+from ._machines.budget import RESERVE, Allowance
 from .deadline import now as current_time
 from .metrics import Sample
 

@@ -5,7 +5,7 @@ a call waits in a FIFO line of at most ``max_queue``, for at most ``max_wait`` s
 can be changed while calls are in flight.
 
 Source: M. Nygard, "Release It!", 2nd ed., ch. 5 (bulkheads). ``asyncio.Semaphore`` has an unbounded line, no wait
-limit, no live limit, no numbers, and belongs to one loop. The machine is in `_places`.
+limit, no live limit, no numbers, and belongs to one loop. The machine is in `_machines.places`.
 
 Errors: `BulkheadFull`. Events: ``rejected``. Metrics: ``bulkhead_*``.
 """
@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Final, TypeVar
 from . import _stack, config, events
 from ._checks import checked, checked_count
 from ._inline import Inline, Lines
-from ._places import LoopWaiter, Places, ThreadWaiter, Waiter
+from ._machines.places import LoopWaiter, Places, ThreadWaiter, Waiter
 from .errors import BulkheadFull
 from .metrics import Sample
 from .policy import WAIT, Cost, Guard, Policy, Repeat, Site

@@ -14,7 +14,7 @@ Only for idempotent reads. Errors and results judged bad are never remembered. W
   alone.
 - A leader that is cancelled, or whose caller's deadline passes, hands over to the follower who has waited longest:
   that is one more request, and not one for each of them.
-- An error of the dependency goes to all: a copy for each where it can be copied (`_flights.own_copy`).
+- An error of the dependency goes to all: a copy for each where it can be copied (`_machines.flights.own_copy`).
 - A call made in the course of leading, that asks the same again, goes through: it cannot wait for itself.
 
 Sources: RFC 5861 (``stale-if-error``), RFC 9111 section 4.2.4 (stale answers are bounded),
@@ -35,7 +35,7 @@ from typing import Any, ClassVar
 from . import config
 from ._cache_at import CacheAt, CacheMeter, Who
 from ._checks import checked, checked_count
-from ._flights import Flights
+from ._machines.flights import Flights
 from ._memory import Memory
 from .policy import Cost, Policy, Site
 

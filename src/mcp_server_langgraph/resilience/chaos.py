@@ -15,7 +15,7 @@ It is off, and cannot be left on unseen:
 
 Source: Simmy, the chaos strategies of Polly (whose rate of 0.001 is the default); "Principles of Chaos Engineering".
 
-Errors: the fault that was asked for. Events: ``chaos``. Metrics: ``chaos_*``. The machine: `_chaos`.
+Errors: the fault that was asked for. Events: ``chaos``. Metrics: ``chaos_*``. The machine: `_machines.chaos`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from . import _functions, config, events
-from ._chaos import ChaosMachine, State, Window
 from ._chaos_at import NO_OUTCOME, ChaosAt, ChaosMeter
 from ._checks import checked
+from ._machines.chaos import ChaosMachine, State, Window
 from .deadline import now
 from .errors import ConfigurationError
 from .policy import Call, Cost, Guard, Policy, Site

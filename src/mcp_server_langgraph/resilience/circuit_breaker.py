@@ -5,8 +5,9 @@ failures in a row, or where the share of failures or of slow calls is too high, 
 longer each time in a row; then exactly ``half_open_max`` probes are let through at a time while all other calls still
 fail at once; ``success_threshold`` good probes close it, a bad one opens it again.
 
-Source: M. Nygard, "Release It!", 2nd ed., ch. 5; https://martinfowler.com/bliki/CircuitBreaker.html. The machine is in
-`_breaker`. Neutral outcomes (cancellation, 4xx, bugs, our own rejections) give places back and count for nothing.
+Source: M. Nygard, "Release It!", 2nd ed., ch. 5; https://martinfowler.com/bliki/CircuitBreaker.html. The machine is
+in `_machines.breaker`. Neutral outcomes (cancellation, 4xx, bugs, our own rejections) give places back and count for
+nothing.
 
 Errors: `CircuitOpen`. Events: ``state_change``, ``rejected``. Metrics: ``circuit_breaker_*``.
 """
@@ -20,11 +21,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from . import _breaker_settings, _listeners, _stack, config, events
-from ._breaker import BreakerMachine
 from ._breaker_guard import Announced, BreakerGuard
 from ._breaker_meter import BreakerMeter, BreakerSnapshot, snapshot_of
 from ._breaker_settings import Asked
-from ._breaker_state import Mode, State
+from ._machines.breaker import BreakerMachine
+from ._machines.breaker_state import Mode, State
 from .policy import Guard, Policy, Site
 
 __all__ = ["BreakerSnapshot", "CircuitBreaker", "Mode", "circuit_breaker"]

@@ -7,7 +7,7 @@ and doubles. It is only ever extended, and those who waited come back one after 
 Make one for each thing that has a limit of its own: a provider, an account and a model. It stands inside the retry.
 
 Source: RFC 6585 section 4 and RFC 9110 section 10.2.3 (429, Retry-After); that it is never shortened: LiteLLM #40130.
-The machine is in `_cooldown`.
+The machine is in `_machines.cooldown`.
 
 Errors: `CoolingDown`. Events: ``cooldown``, ``rejected``. Metrics: ``cooldown_*``.
 """
@@ -25,8 +25,8 @@ from typing import Any, ClassVar, Final
 
 from . import config, events
 from ._checks import checked
-from ._cooldown import CooldownMachine
 from ._http_facts import status_of, terminal_quota
+from ._machines.cooldown import CooldownMachine
 from .deadline import now as current_time
 from .deadline import patience
 from .errors import CoolingDown, ResilienceError

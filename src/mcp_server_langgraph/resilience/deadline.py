@@ -18,7 +18,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Final
 
-from ._timers import Stay, Task, TimerQueue
+from ._machines.timers import Stay, Task, TimerQueue
 
 __all__ = ["Deadline", "current_deadline", "detached", "remaining"]
 

@@ -8,9 +8,9 @@ A hedge is extra load, and load is often why answers are slow. So hedges are kep
 share with retries; none begins while a limiter is saturated; and where they do not win, they are switched off for a
 while.
 
-Sources: Dean and Barroso, "The Tail at Scale" (CACM 2013); Finagle's ``BackupRequestFilter``; gRPC's proposal A6
-(an error that is not fatal begins the next hedge at once). The race is in `_hedge_race`, the delay in `_quantile`, the
-switch in `_hedge_switch`, what is decided and counted in `_hedging`.
+Sources: Dean and Barroso, "The Tail at Scale" (CACM 2013); Finagle's ``BackupRequestFilter``; gRPC's proposal A6 (an
+error that is not fatal begins the next hedge at once). The race is in `_hedge_race`, the delay in
+`_machines.quantile`, the switch in `_machines.hedge_switch`, what is decided and counted in `_hedging`.
 
 Errors: those of the call itself; where all attempts fail, the first one's. Events: ``hedge``, ``hedge_off``,
 ``hedge_on``. Metrics: ``hedge_*``.
@@ -26,9 +26,9 @@ from typing import Any, ClassVar, Final, TypeVar
 
 from . import _stack, config
 from ._checks import checked, checked_time
-from ._hedge_switch import OFF, HedgeSwitch
 from ._hedging import HedgeMeter, Hedging
-from ._quantile import Quantile
+from ._machines.hedge_switch import OFF, HedgeSwitch
+from ._machines.quantile import Quantile
 from .budget import Budget
 from .deadline import now as current_time
 from .errors import ConfigurationError

@@ -8,7 +8,7 @@ a place share one *overflow* policy. Metrics are bounded too: the first ``max_la
 label, all others are added up under ``<name>.other``.
 
 Source: Polly's ``SelectPipelineByAuthority`` and partitioned limiters (without bounds), resilience4j #650, #703 and
-#1221 (registries that grow with their callers). The table is in `_keyed`.
+#1221 (registries that grow with their callers). The table is in `_machines.keyed`.
 
 Errors: those of the policies. Events: theirs, and a ``warning`` when a key found no place. Metrics: theirs, and
 ``keyed_*``.
@@ -24,8 +24,8 @@ from typing import Any, ClassVar, Final, cast
 
 from . import config
 from ._checks import checked_count
-from ._keyed import Entry, KeyTable
 from ._keyed_guard import OTHER, Face, KeyedAt, KeyedMeter, Slot
+from ._machines.keyed import Entry, KeyTable
 from .errors import ConfigurationError
 from .policy import Policy, Repeat, Site
 

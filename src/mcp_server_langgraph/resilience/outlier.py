@@ -2,8 +2,8 @@
 
 A breaker answers "may I call it at all"; where several hosts, models or replicas can answer, the better question is
 "whom". An endpoint is ejected after failures in a row, or where it is an outlier among its fellows; never more than a
-share of them, and where too many are out all are used (see `_outlier`, which has the rules). Inside a retry or a hedge
-a call is not sent again to an endpoint that it has tried, where another is left.
+share of them, and where too many are out all are used (see `_machines.outlier`, which has the rules). Inside a retry
+or a hedge a call is not sent again to an endpoint that it has tried, where another is left.
 
 Outcomes are those of the shared classifier; neutral ones count for nothing. A stream's is recorded at its end.
 
@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Final
 
 from . import config, events
-from ._outlier import Choice, Endpoint, Endpoints, OutlierRules, Turn, choice_of
+from ._machines.outlier import Choice, Endpoint, Endpoints, OutlierRules, Turn, choice_of
 from ._source import END, Source
 from .errors import ConfigurationError
 from .metrics import Sample

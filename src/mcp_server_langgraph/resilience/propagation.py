@@ -35,7 +35,7 @@ from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from . import _headers, events
 from ._checks import checked
-from ._timers import Task
+from ._machines.timers import Task
 from .criticality import CRITICALITY, Criticality, current_criticality
 from .deadline import Deadline, current_deadline, remaining
 from .errors import DeadlineExceeded, TimedOut

@@ -8,7 +8,8 @@ until the next answer. As long as the provider has said nothing, everything pass
 A `RateLimit` has a limit of its own; this one follows the provider's, over all processes that share an account. It
 stands inside the retry, so that every attempt counts.
 
-Source: the providers' documentation (`_quota_headers`); the machine is in `_quota`, the line in `_line`.
+Source: the providers' documentation (`_machines.quota_headers`); the machine is in `_machines.quota`, the line in
+`_machines.line`.
 
 Errors: `QuotaUsed`. Events: ``rejected``. Metrics: ``quota_*``.
 """
@@ -23,11 +24,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from . import config, deadline, events
 from ._checks import amount, checked, checked_count
-from ._line import Line
+from ._machines.line import Line
+from ._machines.quota import NOTHING, Amounts, QuotaMachine
+from ._machines.quota_headers import readings
 from ._metering import Held
-from ._quota import NOTHING, Amounts, QuotaMachine
 from ._quota_at import QuotaAt, QuotaMeter
-from ._quota_headers import readings
 from .errors import QuotaUsed
 from .policy import Cost, Policy, Site
 

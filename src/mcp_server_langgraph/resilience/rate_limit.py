@@ -8,7 +8,8 @@ A concurrency limit guards us, a rate limit guards the dependency: it stands ins
 counts. A call that something further in did not let begin (an open circuit) gives its permits back; one that failed or
 was cancelled was made, and does not.
 
-Source: the Generic Cell Rate Algorithm (ITU-T I.371, annex A); the machine is in `_tokens`, the line in `_line`.
+Source: the Generic Cell Rate Algorithm (ITU-T I.371, annex A); the machine is in `_machines.tokens`, the line in
+`_machines.line`.
 
 Errors: `RateLimited`. Events: ``rejected``. Metrics: ``rate_limit_*``.
 """
@@ -22,10 +23,10 @@ from typing import Any, ClassVar
 
 from . import config, deadline, events
 from ._checks import amount, checked, checked_count
-from ._line import Line
+from ._machines.line import Line
+from ._machines.tokens import TokenBucket
 from ._metering import Held
 from ._rate_limit_at import RateLimitGuard, RateLimitMeter, WeighedLimit
-from ._tokens import TokenBucket
 from .errors import RateLimited
 from .policy import Cost, Guard, Policy, Site
 

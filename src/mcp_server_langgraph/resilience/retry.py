@@ -8,7 +8,7 @@ budget refuses, or where somebody below has retried already.
 
 Errors: the dependency's last exception, with a note of attempts and time; `RetriesExhausted` from it where
 ``RETRY_RERAISE`` is false. Events: ``retry``, ``retry_exhausted``, ``budget_refused``. Metrics: ``retry_*``. The
-loop: `_retry_loop`; the waits: `_backoff`; what is allowed to whom: `_retry_rules`, `budget`, `stacking`.
+loop: `_retry_loop`; the waits: `_machines.backoff`; what is allowed to whom: `_retry_rules`, `budget`, `stacking`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from . import _stack, config
-from ._backoff import Jitter, exponential
+from ._machines.backoff import Jitter, exponential
 from ._retry_loop import RetryLoop, pace_of
 from ._retry_rules import Kind, Limit, check_attempts, check_kind, check_seconds, check_wait, throttled
 from ._retry_state import RetryState, only_exceptions

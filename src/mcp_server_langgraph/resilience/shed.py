@@ -3,15 +3,15 @@
 A process that takes in more than it can do gets slower for everybody, until all answers come after their callers have
 gone. So lateness itself is watched: that of the event loop (a timer that should have fired a while ago), and that of
 the calls (how long they have waited before they came here). While one of them is too large, a part of the calls is
-refused, those that matter least first, `CRITICAL_PLUS` last; the more, the later things are (`_lag`).
+refused, those that matter least first, `CRITICAL_PLUS` last; the more, the later things are (`_machines.lag`).
 
 The loop's lag is what CPU use is to threads: it is the queue before the one processor an event loop has. Memory is not
 watched: the peak that ``resource.getrusage`` gives never comes down again, so it would shed for ever, and a container's
 limit is the platform's to know.
 
 Errors: `Overloaded`. Events: ``state_change`` when shedding begins and ends. Metrics: ``shed_total``,
-``loop_lag_seconds``. Source: DAGOR (see `_lag`); B. Beyer et al., "Site Reliability Engineering", ch. 21 (criticality)
-and 22 (answers that tell not to retry).
+``loop_lag_seconds``. Source: DAGOR (see `_machines.lag`); B. Beyer et al., "Site Reliability Engineering", ch. 21
+(criticality) and 22 (answers that tell not to retry).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Final
 
 from . import config, events
 from ._checks import checked_time
-from ._lag import Door, MeanDelay
+from ._machines.lag import Door, MeanDelay
 from .criticality import Criticality, current_criticality
 from .errors import Overloaded
 from .metrics import Sample

@@ -10,7 +10,7 @@ no answer at all (timeouts, lost connections). What was never sent, or cancelled
 policies further in, an open circuit too, which knows by itself when to ask again.
 
 Source: B. Beyer et al., "Site Reliability Engineering", ch. 21, "Client-Side Throttling"; the cap: failsafe-go
-``adaptivethrottler``. The machine is in `_throttle`.
+``adaptivethrottler``. The machine is in `_machines.throttle`.
 
 Errors: `Throttled`. Events: ``rejected``. Metrics: ``throttle_*``.
 """
@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Final
 from . import config, events
 from ._checks import checked, checked_count
 from ._http_facts import status_of, terminal_quota
-from ._throttle import ThrottleMachine
+from ._machines.throttle import ThrottleMachine
 from .criticality import Criticality, current_criticality
 from .deadline import now as current_time
 from .errors import ResilienceError, RetriesExhausted, StreamInterrupted, Throttled, TimedOut

@@ -4,7 +4,7 @@ Outside a retry a `Timeout` is *total*: a deadline that everything inside inheri
 attempt*: it cuts that attempt and is not inherited. Either way it never exceeds what is left of the deadline of the
 caller, whose expiry is told apart: our own is a failure of the dependency, the caller's is neutral.
 
-The semantics are those of ``asyncio.timeout`` (`_timers` has the mechanism and its cost).
+The semantics are those of ``asyncio.timeout`` (`_machines.timers` has the mechanism and its cost).
 
 Errors: `TimedOut` (also a TimeoutError); `DeadlineExceeded` where nothing was left and the call was not begun.
 Events: ``timeout``. Metrics: ``timeout_violations_total``, ``timeout_duration_seconds``,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._aimd import AIMD
-from mcp_server_langgraph.resilience._gradient import Gradient2
-from mcp_server_langgraph.resilience._samples import Observed
-from mcp_server_langgraph.resilience._vegas import Vegas
+from mcp_server_langgraph.resilience._machines.aimd import AIMD
+from mcp_server_langgraph.resilience._machines.gradient import Gradient2
+from mcp_server_langgraph.resilience._machines.samples import Observed
+from mcp_server_langgraph.resilience._machines.vegas import Vegas
 
 observations = st.lists(
     st.builds(

@@ -10,10 +10,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mcp_server_langgraph.resilience._admission_queue import AdmissionQueue
-from mcp_server_langgraph.resilience._codel import CoDel
-from mcp_server_langgraph.resilience._places import Places
-from mcp_server_langgraph.resilience._shares import Shares
+from mcp_server_langgraph.resilience._machines.admission_queue import AdmissionQueue
+from mcp_server_langgraph.resilience._machines.codel import CoDel
+from mcp_server_langgraph.resilience._machines.places import Places
+from mcp_server_langgraph.resilience._machines.shares import Shares
 
 
 class Caller:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._backoff import (
+from mcp_server_langgraph.resilience._machines.backoff import (
     MARGIN,
     Jitter,
     decorrelated,

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience._breaker import BreakerMachine
-from mcp_server_langgraph.resilience._breaker_evidence import Evidence
-from mcp_server_langgraph.resilience._breaker_rules import BreakerRules
-from mcp_server_langgraph.resilience._breaker_state import Admission
+from mcp_server_langgraph.resilience._machines.breaker import BreakerMachine
+from mcp_server_langgraph.resilience._machines.breaker_evidence import Evidence
+from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
+from mcp_server_langgraph.resilience._machines.breaker_state import Admission
 
 
 def rules(**options: Any) -> BreakerRules:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience._breaker import BreakerMachine
-from mcp_server_langgraph.resilience._breaker_rules import BreakerRules
-from mcp_server_langgraph.resilience._breaker_state import Admission, State
+from mcp_server_langgraph.resilience._machines.breaker import BreakerMachine
+from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
+from mcp_server_langgraph.resilience._machines.breaker_state import Admission, State
 
 
 def opened(**options: float) -> BreakerMachine:

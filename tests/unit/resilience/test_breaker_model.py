@@ -9,9 +9,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from mcp_server_langgraph.resilience._breaker import BreakerMachine
-from mcp_server_langgraph.resilience._breaker_rules import BreakerRules
-from mcp_server_langgraph.resilience._breaker_state import TRANSITIONS, Admission
+from mcp_server_langgraph.resilience._machines.breaker import BreakerMachine
+from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
+from mcp_server_langgraph.resilience._machines.breaker_state import TRANSITIONS, Admission
 from tests.support.breaker_model import CHANCE, Call, Model
 
 LEASE = 7.0

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mcp_server_langgraph.resilience._budget import RESERVE, Allowance
+from mcp_server_langgraph.resilience._machines.budget import RESERVE, Allowance
 
 WINDOW = 10.0
 GRAIN = WINDOW / 100

@@ -16,7 +16,7 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     registry,
 )
-from mcp_server_langgraph.resilience._places import LoopWaiter
+from mcp_server_langgraph.resilience._machines.places import LoopWaiter
 from mcp_server_langgraph.resilience.testing import settle
 
 

@@ -17,7 +17,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     with_bulkhead,
 )
-from mcp_server_langgraph.resilience._places import ThreadWaiter
+from mcp_server_langgraph.resilience._machines.places import ThreadWaiter
 from mcp_server_langgraph.resilience._stack import pipeline_of
 
 

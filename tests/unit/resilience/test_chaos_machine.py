@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._chaos import TRANSITIONS, ChaosMachine, State, Window
+from mcp_server_langgraph.resilience._machines.chaos import TRANSITIONS, ChaosMachine, State, Window
 
 STEPS = st.lists(st.sampled_from(["on", "off", "call", "wait 1", "wait 7"]), max_size=40)
 WINDOWS = [

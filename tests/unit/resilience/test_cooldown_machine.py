@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from mcp_server_langgraph.resilience._cooldown import TRANSITIONS, CooldownMachine
+from mcp_server_langgraph.resilience._machines.cooldown import TRANSITIONS, CooldownMachine
 
 JITTER = 0.5
 

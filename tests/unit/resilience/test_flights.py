@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mcp_server_langgraph.resilience import CircuitOpen
-from mcp_server_langgraph.resilience._flights import Flight, Flights, own_copy
+from mcp_server_langgraph.resilience._machines.flights import Flight, Flights, own_copy
 
 
 class FlightsAgainstQueues(RuleBasedStateMachine):

@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mcp_server_langgraph.resilience._hedge_switch import ENOUGH, OFF, ON, RECENT, REST, HedgeSwitch
+from mcp_server_langgraph.resilience._machines.hedge_switch import ENOUGH, OFF, ON, RECENT, REST, HedgeSwitch
 
 
 class SwitchMachine(RuleBasedStateMachine):

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from mcp_server_langgraph.resilience._keyed import Entry, KeyTable
+from mcp_server_langgraph.resilience._machines.keyed import Entry, KeyTable
 
 
 @dataclass

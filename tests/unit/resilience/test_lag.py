@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._lag import Door, MeanDelay
+from mcp_server_langgraph.resilience._machines.lag import Door, MeanDelay
 
 Window = tuple[list[tuple[int, float]], float, float]
 windows = st.lists(

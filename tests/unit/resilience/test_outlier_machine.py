@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from mcp_server_langgraph.resilience import ConfigurationError
-from mcp_server_langgraph.resilience._outlier import Choice, Endpoints, OutlierRules, Turn
+from mcp_server_langgraph.resilience._machines.outlier import Choice, Endpoints, OutlierRules, Turn
 
 INTERVAL = 10.0
 

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mcp_server_langgraph.resilience._places import LoopWaiter, Places, ThreadWaiter
+from mcp_server_langgraph.resilience._machines.places import LoopWaiter, Places, ThreadWaiter
 
 
 class Caller:

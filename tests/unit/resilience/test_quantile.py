@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._quantile import ERROR, LEAST, MOST, Quantile
+from mcp_server_langgraph.resilience._machines.quantile import ERROR, LEAST, MOST, Quantile
 
 WINDOW = 8.0  # a power of two: the model's division and the machine's addition give the same windows
 

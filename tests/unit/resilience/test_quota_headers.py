@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._quota_headers import Reading, readings
+from mcp_server_langgraph.resilience._machines.quota_headers import Reading, readings
 
 NOON = 1_767_268_800.0  # 2026-01-01T12:00:00Z
 

@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from mcp_server_langgraph.resilience._quota import NOTHING, PERIOD, Amounts, QuotaMachine
-from mcp_server_langgraph.resilience._quota_headers import Reading
+from mcp_server_langgraph.resilience._machines.quota import NOTHING, PERIOD, Amounts, QuotaMachine
+from mcp_server_langgraph.resilience._machines.quota_headers import Reading
 
 LIMIT = 100.0
 

@@ -21,8 +21,8 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     registry,
 )
-from mcp_server_langgraph.resilience._line import Line, Sleeper
-from mcp_server_langgraph.resilience._tokens import TokenBucket
+from mcp_server_langgraph.resilience._machines.line import Line, Sleeper
+from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 from mcp_server_langgraph.resilience.testing import settle
 
 

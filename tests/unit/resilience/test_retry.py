@@ -26,7 +26,7 @@ from mcp_server_langgraph.resilience import (
     registry,
     retry_with_backoff,
 )
-from mcp_server_langgraph.resilience._backoff import MARGIN
+from mcp_server_langgraph.resilience._machines.backoff import MARGIN
 from mcp_server_langgraph.resilience.outcome import Outcome
 from mcp_server_langgraph.resilience.testing import run
 from tests.support.dependency import Dependency, HTTPError, down

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._samples import Observed, SampleWindow
+from mcp_server_langgraph.resilience._machines.samples import Observed, SampleWindow
 
 steps = st.tuples(
     st.sampled_from(["answer", "answer", "answer", "drop"]),

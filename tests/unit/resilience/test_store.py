@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from mcp_server_langgraph.resilience._store import Store
+from mcp_server_langgraph.resilience._machines.store import Store
 
 KEYS = st.integers(0, 5)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._throttle import PARTS, ThrottleMachine
+from mcp_server_langgraph.resilience._machines.throttle import PARTS, ThrottleMachine
 
 WINDOW = 24.0
 

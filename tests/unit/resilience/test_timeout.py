@@ -23,8 +23,8 @@ from mcp_server_langgraph.resilience import (
     timeout,
     with_timeout,
 )
+from mcp_server_langgraph.resilience._machines.timers import MAX_LENGTHS, queue_for
 from mcp_server_langgraph.resilience._time_guards import TimeGuard
-from mcp_server_langgraph.resilience._timers import MAX_LENGTHS, queue_for
 from mcp_server_langgraph.resilience.metrics import HistogramValue
 from mcp_server_langgraph.resilience.testing import advance, run
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import _timers
-from mcp_server_langgraph.resilience._timers import MAX_LENGTHS, Stay, TimerQueue, queue_for
+from mcp_server_langgraph.resilience._machines import timers
+from mcp_server_langgraph.resilience._machines.timers import MAX_LENGTHS, Stay, TimerQueue, queue_for
 from mcp_server_langgraph.resilience.testing import VirtualClockLoop, advance, run
 
 
@@ -17,7 +17,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def timers() -> int:
+def timers_set() -> int:
     """How many timers the loop has set."""
     loop: Any = asyncio.get_running_loop()
     return sum(not handle.cancelled() for handle in loop._scheduled)
@@ -51,7 +51,7 @@ async def test_all_of_one_length_share_one_timer_and_are_cut_each_at_its_own_tim
     for _ in range(16):
         tasks.append(asyncio.create_task(cut_at(lambda task: queue.add(task, now() + 5))))
         await advance(0.25)
-    before = timers()
+    before = timers_set()
     assert before == 16 + 1, "each task's own sleep, and the queue's"
     assert [await task for task in tasks] == [5 + 0.25 * place for place in range(16)]
     assert not queue.entries
@@ -65,9 +65,9 @@ async def test_what_ends_in_time_leaves_at_most_the_one_timer_of_its_length() ->
         stay.arm_in(queue, now() + 5)
         await asyncio.sleep(0.01)
         assert not stay.ended()
-    assert timers() == 1
+    assert timers_set() == 1
     await asyncio.sleep(10)
-    assert timers() == 0
+    assert timers_set() == 0
     assert this_task().cancelling() == 0
 
 
@@ -153,7 +153,7 @@ async def test_lengths_that_are_not_in_use_make_room_for_others() -> None:
         stay = Stay(this_task())
         stay.arm_in(queue_of(float(length)), now() + length)
         assert not stay.ended()
-    assert timers() <= MAX_LENGTHS
+    assert timers_set() <= MAX_LENGTHS
 
 
 async def test_a_queue_that_made_room_goes_on_working_for_who_holds_it() -> None:
@@ -187,10 +187,10 @@ def test_closed_loops_are_forgotten() -> None:
 
     for _ in range(5):
         run(use())
-    loops = set(_timers._queues)
+    loops = set(timers._queues)
     other = VirtualClockLoop()
     try:
         queue_for(other, 1.0)
-        assert set(_timers._queues) == {loop for loop in loops if not loop.is_closed()} | {other}
+        assert set(timers._queues) == {loop for loop in loops if not loop.is_closed()} | {other}
     finally:
         other.close()

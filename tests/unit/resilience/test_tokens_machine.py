@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from mcp_server_langgraph.resilience._tokens import TokenBucket
+from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 
 @dataclass

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience._window import CountWindow, TimeWindow, Window
+from mcp_server_langgraph.resilience._machines.window import CountWindow, TimeWindow, Window
 
 Ended = tuple[float, bool, bool]
 

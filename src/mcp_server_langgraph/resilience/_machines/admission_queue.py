@@ -1,5 +1,5 @@
 """The line before an adaptive limit: bounded, by criticality, first come first served until it stands, then newest
-first (`_codel`, `_shares`).
+first (`codel`, `shares`).
 
 Nobody waits in vain: who has waited longer than allowed, or whose deadline has passed, is passed over; and where the
 line is full, one who is more critical takes the place of the least critical in it.
@@ -14,9 +14,9 @@ import asyncio
 from collections import OrderedDict, deque
 from typing import NamedTuple, Protocol
 
-from ._codel import CoDel
-from ._places import LoopWaiter, ThreadWaiter, Waiter
-from ._shares import Shares
+from .codel import CoDel
+from .places import LoopWaiter, ThreadWaiter, Waiter
+from .shares import Shares
 
 
 class End(NamedTuple):

@@ -1,6 +1,6 @@
 """A limit that moves: the places, the line before them, and the algorithm that is fed with what calls told.
 
-It puts `_places`, `_admission_queue`, `_samples` and an algorithm together, still without a clock. Calls on the success
+It puts `places`, `admission_queue`, `samples` and an algorithm together, still without a clock. Calls on the success
 path take no lock; the thread that finds a window full closes it, while others go on.
 """
 
@@ -11,13 +11,13 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from ._admission_queue import AdmissionQueue, Entry
-from ._aimd import AIMD
-from ._gradient import Gradient2
-from ._places import Places
-from ._samples import Algorithm, SampleWindow
-from ._shares import Shares
-from ._vegas import Vegas
+from .admission_queue import AdmissionQueue, Entry
+from .aimd import AIMD
+from .gradient import Gradient2
+from .places import Places
+from .samples import Algorithm, SampleWindow
+from .shares import Shares
+from .vegas import Vegas
 
 logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 

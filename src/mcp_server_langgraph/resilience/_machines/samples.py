@@ -8,7 +8,7 @@ after at least a second, two of the shortest round trips and ten samples, and on
 Source: Netflix concurrency-limits, ``WindowedLimit`` (1 s, 10 samples, round trips under 100 microseconds are none).
 
 The sums are plain numbers: threads that add at the same moment may lose a sample now and then, which a mean over many
-does not feel. Exact are the permits (`_places`), not the samples.
+does not feel. Exact are the permits (`places`), not the samples.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ they depend on has changed; readers take no lock.
 A probe's place has a lease: one that hangs, or whose caller vanished, gives its place up after ``lease`` seconds.
 A cancelled probe gives it back at once. A probe that succeeds slowly, where slow calls are measured, has failed.
 
-What opens it and for how long stands in `_breaker_rules`, what is measured in `_breaker_evidence`, the slow start after
-closing in `_breaker_ramp`.
+What opens it and for how long stands in `breaker_rules`, what is measured in `breaker_evidence`, the slow start after
+closing in `breaker_ramp`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ._breaker_evidence import Evidence
-from ._breaker_ramp import Ramp
-from ._breaker_rules import BreakerRules
-from ._breaker_state import Admission, State
+from .breaker_evidence import Evidence
+from .breaker_ramp import Ramp
+from .breaker_rules import BreakerRules
+from .breaker_state import Admission, State
 
 __all__ = ["BreakerMachine"]
 

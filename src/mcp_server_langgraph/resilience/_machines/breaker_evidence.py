@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
-from ._breaker_rules import BreakerRules
-from ._breaker_state import Admission
+from .breaker_rules import BreakerRules
+from .breaker_state import Admission
 
 __all__ = ["Evidence"]
 

@@ -5,7 +5,7 @@ new key gets none. Values that mattered until a time that has passed go when not
 due for longest first.
 
 The success path takes no lock: a call leaves a mark in the entry's list and looks whether the entry is still the one
-in the table; whoever forgets takes the entry out first and looks for marks after (Dekker's pattern, as in `_places`).
+in the table; whoever forgets takes the entry out first and looks for marks after (Dekker's pattern, as in `places`).
 The order of use is kept lazily: an entry lies in the heap by the number of a use, and is laid anew when it comes up
 and was used since. So a call stores one number, and forgetting costs O(log n).
 

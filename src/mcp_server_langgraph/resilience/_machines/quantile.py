@@ -3,7 +3,7 @@
 Values fall into buckets whose bounds grow by a constant factor (the idea of DDSketch: Masson, Rim, Lee, VLDB 2019). The
 answer is a bucket's upper bound: never below the true value, and above it by at most `ERROR` of it. (The middle would
 be closer, but a timer set to it would go off just before most of the values in the bucket.) Answers come from a
-small, fixed set, which suits timers, too: those of one length share a queue (`_timers`). The buckets are looked through
+small, fixed set, which suits timers, too: those of one length share a queue (`timers`). The buckets are looked through
 only after each 32nd part of the values is new, so the answer is the quantile of now or of a moment ago, when at least
 31/32 of the values were there.
 

@@ -9,7 +9,7 @@ concurrency-limits, ``AIMDLimit``: back-off 0.9. Its timeout is not needed here:
 
 from __future__ import annotations
 
-from ._samples import Observed
+from .samples import Observed
 
 
 class AIMD:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ._samples import Observed
+from .samples import Observed
 
 ALPHA: Final = 3
 BETA: Final = 6

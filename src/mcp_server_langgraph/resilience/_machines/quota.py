@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
-from ._quota_headers import DIMENSIONS, Reading
+from .quota_headers import DIMENSIONS, Reading
 
 # Seconds. The period of nearly all providers' limits, until an answer tells better.
 PERIOD: Final = 60.0

@@ -34,7 +34,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .errors import ConfigurationError
+from ..errors import ConfigurationError
 
 TRANSITIONS: Final = (
     ("in_rotation", "ejected", "consecutive_failures in a row"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from ._samples import Observed
+from .samples import Observed
 
 LOWEST: Final = 0.5
 # Windows of which the mean is a plain one at first, and by how much it comes down when it is far too long.

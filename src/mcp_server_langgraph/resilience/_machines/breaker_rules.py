@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Final
 
-from ._backoff import exponential
-from ._window import CountWindow, TimeWindow, Window
+from .backoff import exponential
+from .window import CountWindow, TimeWindow, Window
 
 __all__ = ["BreakerRules"]
 
