@@ -53,6 +53,9 @@ FAMILIES: Final[dict[str, Family]] = {
     "bulkhead_queue_depth": Family("gauge", ("service",), "Calls waiting for a place now."),
     "bulkhead_active_operations": Family("gauge", ("service",), "Places taken now."),
     "bulkhead_limit": Family("gauge", ("service",), "Places there are."),
+    "bulkhead_queue_wait_seconds": Family(
+        "histogram", ("service",), "How long those had waited that got a place after a wait."
+    ),
     "rate_limit_permits_left": Family(
         "gauge", ("service",), "Permits in the bucket now; below 0: owed. Absent where there is no limit."
     ),

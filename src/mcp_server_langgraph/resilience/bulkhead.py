@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
@@ -23,7 +24,7 @@ from ._checks import checked, checked_count
 from ._inline import Inline, Lines
 from ._machines.places import LoopWaiter, Places, ThreadWaiter, Waiter
 from .errors import BulkheadFull
-from .metrics import Sample
+from .metrics import Histogram, Sample
 from .policy import WAIT, Cost, Guard, Policy, Repeat, Site
 
 __all__ = ["Bulkhead", "BulkheadSnapshot", "with_bulkhead"]
@@ -165,7 +166,8 @@ class _BulkheadGuard(Guard):
         waiter = LoopWaiter(loop)
         if self.policy.max_wait <= 0 or not self.places.enqueue(waiter, self.policy.max_queue):
             raise self._refusal()
-        timer = loop.call_later(self.policy.max_wait, waiter.settle, False)
+        came = loop.time()
+        timer = loop.call_at(came + self.policy.max_wait, waiter.settle, False)
         try:
             got_it = await waiter.future
         except BaseException:
@@ -176,11 +178,13 @@ class _BulkheadGuard(Guard):
             timer.cancel()
         if not got_it and self.places.withdraw(waiter):
             raise self._refusal()
+        self.policy.counts.waits.observe(loop.time() - came)
 
     def wait_sync(self) -> None:
         waiter = ThreadWaiter()
         if self.policy.max_wait <= 0 or not self.places.enqueue(waiter, self.policy.max_queue):
             raise self._refusal()
+        came = time.monotonic()
         try:
             got_it = waiter.event.wait(min(self.policy.max_wait, threading.TIMEOUT_MAX))
         except BaseException:
@@ -189,6 +193,7 @@ class _BulkheadGuard(Guard):
             raise
         if not got_it and self.places.withdraw(waiter):
             raise self._refusal()
+        self.policy.counts.waits.observe(time.monotonic() - came)
 
     def _refusal(self) -> BulkheadFull:
         self.policy.counts.rejected += 1
@@ -200,6 +205,7 @@ class _BulkheadMeter:
     def __init__(self, policy: Bulkhead) -> None:
         self.policy = policy
         self.rejected = 0
+        self.waits = Histogram()
 
     def samples(self) -> Iterator[Sample]:
         name = (self.policy.label,)
@@ -208,6 +214,7 @@ class _BulkheadMeter:
         yield Sample("bulkhead_queue_depth", name, len(places.waiting))
         yield Sample("bulkhead_active_operations", name, places.active)
         yield Sample("bulkhead_limit", name, places.limit)
+        yield Sample("bulkhead_queue_wait_seconds", name, self.waits.value())
 
 
 def with_bulkhead(limit: int | None = None, **options: Any) -> Callable[[F], F]:

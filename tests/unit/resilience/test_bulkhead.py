@@ -17,6 +17,7 @@ from mcp_server_langgraph.resilience import (
     registry,
 )
 from mcp_server_langgraph.resilience._machines.places import LoopWaiter
+from mcp_server_langgraph.resilience.metrics import HistogramValue
 from mcp_server_langgraph.resilience.testing import settle
 
 
@@ -94,6 +95,30 @@ async def test_a_full_line_refuses_at_once() -> None:
     assert numbers(bulkhead) == (1, 1, 1, 1)
     await work.end("a", "b")
     assert await asyncio.gather(held, waiting) == ["a", "b"]
+
+
+def waits(bulkhead: Bulkhead) -> HistogramValue:
+    """How long those waited that got a place, as the metric tells."""
+    [metric] = [metric for metric in registry.metrics() if metric.name == "bulkhead_queue_wait_seconds"]
+    value = metric.samples[("svc",)]
+    assert isinstance(value, HistogramValue)
+    return value
+
+
+async def test_the_time_of_each_wait_that_ended_with_a_place_is_measured_and_of_no_other() -> None:
+    bulkhead = Bulkhead(1, max_queue=3, max_wait=4)
+    work = Work(bulkhead)
+    held, waited, late, gone = await work.begin("a", "b", "c", "d")
+    assert sum(waits(bulkhead).counts) == 0  # who enters at once has not waited
+    gone.cancel()
+    await asyncio.sleep(3)
+    await work.end("a")
+    await asyncio.sleep(2)
+    assert isinstance(late.exception(), BulkheadFull)
+    await work.end("b")
+    assert await asyncio.gather(held, waited) == ["a", "b"]
+    value = waits(bulkhead)
+    assert (value.sum, sum(value.counts), value.counts[value.bounds.index(5.0)]) == (3, 1, 1)
 
 
 async def test_a_newcomer_does_not_overtake_the_line() -> None:

@@ -65,6 +65,7 @@ def test_plain_functions_wait_in_their_threads() -> None:
         thread.join(30)
     assert order == ["first", "second"]
     assert numbers(bulkhead) == (1, 0, 0, 0)
+    assert sum(bulkhead.counts.waits.counts) == 1  # of the second; the first found a place
 
 
 def test_a_thread_that_waited_long_enough_is_refused() -> None:
