@@ -52,9 +52,10 @@ def plain_retry(fn: Fn, limits: Limits) -> Guarded:
 
 
 BARE: Final = Stack("bare await", bare)
+ONE_FRAME: Final = Stack("one more async frame", one_frame)
 STACKS: Final = (
     BARE,
-    Stack("one more async frame", one_frame),
+    ONE_FRAME,
     *ours.STACKS,
     HAND_FUSED,
     HAND_FUSED_FIVE,
@@ -157,7 +158,7 @@ async def cases() -> list[Case]:
     found.append(Case(FAIL_FAST, ours.TRIED.name, functools.partial(succeed_all, await opened(ours.TRIED))))
     for stack in (Stack("plain loop", plain_retry), *_RIVALS):
         found.append(_case(RETRY, stack, failing_first()))
-    for stack in (BARE, peers.TIMEOUT, ours.CUT, *_RIVALS):
+    for stack in (BARE, ONE_FRAME, peers.TIMEOUT, ours.PARTS[0], ours.CUT, *_RIVALS):
         found.append(Case(CONCURRENT, stack.name, Crowd(stack).sample, TASKS, every=10))
     return found
 

@@ -16,6 +16,17 @@ _WAITS: Final = (
     ("retry-after", 1.0),
 )
 _TERMINAL_CODES: Final = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+# The attributes that are looked at here.
+FACTS: Final = frozenset(
+    {*_STATUS_NAMES, "details", "headers", "response", "retry_after", "trailing_metadata", "type"}
+)
+_HOOKS: Final = ("__getattr__", "__getattribute__")
+
+
+def is_mute(kind: type[BaseException]) -> bool:
+    """Whether an error of this type tells nothing but what is in its ``__dict__``: the type has none of the `FACTS`."""
+    ours = [base for base in kind.__mro__ if base.__module__ != "builtins"]
+    return not any(name in vars(base) for base in ours for name in (*FACTS, *_HOOKS))
 
 
 def status_of(source: object) -> int | None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from . import errors
-from ._http_facts import retry_after_of, status_of, terminal_quota, told_not_to_retry
+from ._http_facts import FACTS, is_mute, retry_after_of, status_of, terminal_quota, told_not_to_retry
 
 __all__ = ["Classifier", "Outcome", "Verdict", "classify"]
 
@@ -119,17 +119,19 @@ def classify(exc: BaseException) -> Verdict:
         return _of_ours(exc)
     if not isinstance(exc, Exception):
         return NEUTRAL
-    verdict = _of_foreign(exc)
+    verdict, mute = _judge_type(type(exc))
+    if mute and FACTS.isdisjoint(exc.__dict__):
+        return verdict
+    verdict = _of_telling(exc, verdict)
     return verdict._replace(retryable=False) if verdict.retryable and told_not_to_retry(exc) else verdict
 
 
-def _of_foreign(exc: Exception) -> Verdict:
+def _of_telling(exc: Exception, by_type: Verdict) -> Verdict:
     status = status_of(exc)
     if status is not None:
         return _of_status(status, exc)
-    verdict = _judge_type(type(exc))
-    wait = retry_after_of(exc) if verdict.outcome is Outcome.FAILURE else None
-    return verdict if wait is None else verdict._replace(retry_after=wait)
+    wait = retry_after_of(exc) if by_type.outcome is Outcome.FAILURE else None
+    return by_type if wait is None else by_type._replace(retry_after=wait)
 
 
 def _of_ours(exc: errors.ResilienceError) -> Verdict:
@@ -152,14 +154,15 @@ def _of_status(status: int, exc: BaseException) -> Verdict:
     return NEUTRAL
 
 
-_judged: dict[type[Exception], Verdict] = {}
+_judged: dict[type[Exception], tuple[Verdict, bool]] = {}
 
 
-def _judge_type(kind: type[Exception]) -> Verdict:
-    verdict = _judged.get(kind)
-    if verdict is None:
-        verdict = _judged[kind] = _look_at(kind)
-    return verdict
+def _judge_type(kind: type[Exception]) -> tuple[Verdict, bool]:
+    """What errors of this type mean, and whether none can say more than that, but by what is in its ``__dict__``."""
+    judged = _judged.get(kind)
+    if judged is None:
+        judged = _judged[kind] = _look_at(kind), is_mute(kind)
+    return judged
 
 
 def _look_at(kind: type[Exception]) -> Verdict:

@@ -89,7 +89,8 @@ def _chain(exc: BaseException, depth: int) -> Iterator[BaseException]:
 def _retries_of_client(exc: Any) -> int:
     """How often the client says that it has sent the request again (openai and anthropic do)."""
     try:
-        return max(0, int(exc.request.headers.get(_CLIENTS_COUNT, 0)))
+        request = getattr(exc, "request", None)
+        return 0 if request is None else max(0, int(request.headers.get(_CLIENTS_COUNT, 0)))
     except Exception:  # foreign properties may raise anything (httpx: RuntimeError where no request is set)
         return 0
 

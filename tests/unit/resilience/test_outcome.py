@@ -167,3 +167,35 @@ def test_metadata_that_cannot_be_read_does_no_harm(metadata: object) -> None:
             return metadata
 
     assert classify(RpcError()).retryable
+
+
+class _SaysItByHook(Exception):
+    def __getattr__(self, name: str) -> object:
+        if name == "status_code":
+            return 503
+        raise AttributeError(name)
+
+
+class _SaysItByClass(ValueError):
+    status_code = 503
+
+
+class _SaysItByProperty(ValueError):
+    @property
+    def response(self) -> object:
+        return SimpleNamespace(status_code=503, headers={"retry-after": "7"})
+
+
+def _with_a_status_of_its_own() -> Exception:
+    error = ValueError("no")
+    error.status = 503  # type: ignore[attr-defined]
+    return error
+
+
+@pytest.mark.parametrize(
+    "error", [_SaysItByHook(), _SaysItByClass(), _SaysItByProperty(), _with_a_status_of_its_own()], ids=repr
+)
+def test_wherever_an_error_keeps_its_status_it_is_found(error: Exception) -> None:
+    assert classify(ValueError()).outcome is Outcome.NEUTRAL
+    assert classify(error).outcome is Outcome.FAILURE
+    assert classify(error).unavailable
