@@ -1,21 +1,33 @@
-"""Runs ``async def`` tests: in virtual time, or on a real loop where a test is marked ``real_time``."""
+"""For every test: a fresh registry, and for an ``async def`` a loop.
+
+The loop's time is virtual, or real where a test is marked ``real_time``.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 
+from mcp_server_langgraph.resilience import registry
 from mcp_server_langgraph.resilience.testing import run
 
 AsyncTest = Callable[..., Coroutine[Any, Any, object]]
 
 REAL_TIME_LIMIT = 60.0
 """Seconds; ``@pytest.mark.real_time(limit=...)`` sets another."""
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry() -> Iterator[None]:
+    """No pipeline, breaker or setting of another test."""
+    registry.reset()
+    yield
+    registry.reset()
 
 
 @pytest.hookimpl(tryfirst=True)
