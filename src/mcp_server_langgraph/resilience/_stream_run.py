@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from . import _functions
+from ._late import expired
 from ._link import CallMeter
 from ._past import Past
 from ._source import END, Source
@@ -17,7 +18,6 @@ from .deadline import current_deadline
 from .errors import StreamInterrupted
 from .outcome import Outcome
 from .policy import WAIT, Call, Guard, Policy, Repeat, Site
-from .propagation import expired
 
 # How many of the last items `StreamInterrupted.received` keeps.
 KEPT_ITEMS: Final = 1000

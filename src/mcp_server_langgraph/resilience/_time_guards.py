@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
 from . import events
 from ._inline import Inline, Lines
+from ._late import expired
 from ._machines.timers import NOWHERE, Stay, Task, TimerQueue, queue_for, running_task
 from .deadline import INHERITED, Deadline, current_deadline
 from .errors import TimedOut
 from .metrics import Histogram, Sample
 from .policy import Guard, Repeat, Site
-from .propagation import expired
 
 if TYPE_CHECKING:
     from .timeout import Timeout

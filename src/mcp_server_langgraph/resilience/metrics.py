@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
-from . import propagation
+from . import _late
 from ._families import FAMILIES, Family
 
 __all__ = [
@@ -115,7 +115,7 @@ class CarriedMeter:
 
     def samples(self) -> Iterator[Sample]:
         """The numbers as they are now."""
-        for name, service, count in propagation.counted():
+        for name, service, count in _late.counted():
             yield Sample(name, (service,), count)
 
 

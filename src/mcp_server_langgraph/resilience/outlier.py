@@ -2,8 +2,8 @@
 
 A breaker answers "may I call it at all"; where several hosts, models or replicas can answer, the better question is
 "whom". An endpoint is ejected after failures in a row, or where it is an outlier among its fellows; never more than a
-share of them, and where too many are out all are used (see `_machines.outlier`, which has the rules). Inside a retry
-or a hedge a call is not sent again to an endpoint that it has tried, where another is left.
+share of them, and where too many are out all are used (see `_machines.outlier`). Inside a retry or a hedge a call is
+not sent again to an endpoint that it has tried, where another is left.
 
 Outcomes are those of the shared classifier; neutral ones count for nothing. A stream's is recorded at its end.
 
@@ -15,22 +15,19 @@ Events: ``ejected``, ``returned``, ``panic``, ``calm``. Metrics: ``outlier_*``.
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Final
 
 from . import config, events
-from ._machines.outlier import Choice, Endpoint, Endpoints, OutlierRules, Turn, choice_of
-from ._source import END, Source
+from ._machines.endpoint import Endpoint
+from ._machines.endpoint_choice import Choice, choice_of
+from ._machines.outlier import Endpoints
+from ._machines.outlier_rules import OutlierRules
+from ._outlier_at import CURRENT, OutlierAt, OutlierMeter
 from .errors import ConfigurationError
-from .metrics import Sample
-from .outcome import Outcome
-from .policy import Call, Policy, Proceed, ProceedStream, ProceedSync, Site
+from .policy import Policy, Site
 
 __all__ = [
     "Choice",
@@ -52,12 +49,10 @@ _VARIABLES: Final = {
     "panic_share": "OUTLIER_PANIC_SHARE",
 }
 
-_current: Final[ContextVar[str | None]] = ContextVar("resilience_endpoint", default=None)
-
 
 def current_endpoint() -> str | None:
     """The endpoint that an `Outlier` picked for the call running now; None outside of one."""
-    return _current.get()
+    return CURRENT.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +74,6 @@ class OutlierSnapshot:
     endpoints: Mapping[str, EndpointSnapshot]
     rotation: tuple[str, ...]
     panic: bool
-
-
-class _Sent:
-    """Where the attempts of one call went, in order. Its ``kwargs`` tell the call apart: each has its own."""
-
-    __slots__ = ("at", "kwargs", "names", "running")
-
-    def __init__(self, at: _OutlierAt, kwargs: dict[str, Any]) -> None:
-        self.at = at
-        self.kwargs = kwargs
-        self.names: list[str] = []
-        self.running = 0
-
-
-# The call that failed last in this context: the next attempt may be its retry.
-_failed_last: Final[ContextVar[_Sent | None]] = ContextVar("resilience_outlier_failed", default=None)
 
 
 class Outlier(Policy):
@@ -131,7 +110,7 @@ class Outlier(Policy):
         self.argument = argument
         self.chance = chance
         self._explicit = self.endpoints.rules if ours else rules
-        self.counts = _OutlierMeter(self)
+        self.counts = OutlierMeter(self)
         self.apply(config.current(), name or "")
 
     def apply(self, settings: config.Settings, service: str) -> None:
@@ -161,7 +140,7 @@ class Outlier(Policy):
         if self.name is None:
             self.name = site.name
             self.apply(config.current(), self.name)
-        return _OutlierAt(self, site)
+        return OutlierAt(self, site)
 
     def tell(self) -> None:
         """Tell listeners and log of what happened."""
@@ -172,145 +151,6 @@ class Outlier(Policy):
                 events.emit(change.kind, self.label, endpoint=change.endpoint, **details)
             else:
                 events.emit(change.kind, self.label, cause=change.cause)
-
-
-class _OutlierAt(Policy):
-    kind = Outlier.kind
-
-    def __init__(self, policy: Outlier, site: Site) -> None:
-        self.policy = policy
-        self.endpoints = policy.endpoints
-        self.site = site
-        self.meter = policy.counts
-        self._running: dict[int, _Sent] = {}  # calls that have an attempt under way, for hedges
-
-    def _begin(self, call: Call, now: float) -> tuple[Turn, Call]:
-        policy, endpoints = self.policy, self.endpoints
-        sent = self._running.get(id(call.kwargs)) or self._sent_before(call)
-        turn = endpoints.pick(now, policy.chance(), sent.names)
-        sent.names.append(turn.name)
-        sent.running += 1
-        self._running[id(call.kwargs)] = sent
-        if endpoints.changes:
-            policy.tell()
-        if policy.argument is None:
-            return turn, call
-        kwargs = {**call.kwargs, policy.argument: turn.name}
-        return turn, Call(call.fn, call.args, kwargs, call.site, call.attempt)
-
-    def _sent_before(self, call: Call) -> _Sent:
-        failed = _failed_last.get()
-        if failed is not None and failed.kwargs is call.kwargs and failed.at is self:
-            return failed
-        return _Sent(self, call.kwargs)
-
-    def _ended(self, call: Call) -> _Sent:
-        sent = self._running[id(call.kwargs)]
-        sent.running -= 1
-        if not sent.running:
-            del self._running[id(call.kwargs)]
-        return sent
-
-    def _succeeded(self, call: Call, turn: Turn, now: float) -> None:
-        self._ended(call)
-        self.endpoints.succeeded(turn, now)
-        if self.endpoints.changes:
-            self.policy.tell()
-
-    def _failed(self, call: Call, turn: Turn, now: float, exc: BaseException) -> None:
-        sent = self._ended(call)
-        if isinstance(exc, Exception):
-            _failed_last.set(sent)
-        if self.site.verdict(exc).outcome is Outcome.FAILURE:
-            self.endpoints.failed(turn, now)
-        else:
-            self.endpoints.abandoned(turn)
-        if self.endpoints.changes:
-            self.policy.tell()
-
-    async def run(self, call: Call, proceed: Proceed) -> Any:
-        clock = asyncio.get_running_loop().time
-        turn, told = self._begin(call, clock())
-        try:
-            with _named(None if self.policy.argument else turn.name):
-                result = await proceed(told)
-        except BaseException as exc:
-            self._failed(call, turn, clock(), exc)
-            raise
-        self._succeeded(call, turn, clock())
-        return result
-
-    def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
-        turn, told = self._begin(call, time.monotonic())
-        try:
-            with _named(None if self.policy.argument else turn.name):
-                result = proceed(told)
-        except BaseException as exc:
-            self._failed(call, turn, time.monotonic(), exc)
-            raise
-        self._succeeded(call, turn, time.monotonic())
-        return result
-
-    async def stream(self, call: Call, proceed: ProceedStream) -> AsyncGenerator[Any, Any]:
-        """The endpoint is named to the function step by step, and never to the consumer."""
-        clock = asyncio.get_running_loop().time
-        turn, told = self._begin(call, clock())
-        name = None if self.policy.argument else turn.name
-        source = Source()
-        try:
-            source = Source(proceed(told))
-            with _named(name):
-                item = await source.next()
-            while item is not END:
-                try:
-                    sent = yield item
-                except GeneratorExit:
-                    raise
-                except BaseException as thrown:
-                    with _named(name):
-                        item = await source.throw(thrown)
-                else:
-                    with _named(name):
-                        item = await source.next(sent)
-            await source.close()
-        except BaseException as exc:
-            try:
-                with _named(name):
-                    await source.close()
-            finally:
-                self._failed(call, turn, clock(), exc)
-            raise
-        self._succeeded(call, turn, clock())
-
-
-@contextmanager
-def _named(endpoint: str | None) -> Generator[None]:
-    """Name the endpoint to what runs inside; None: it is told by an argument."""
-    if endpoint is None:
-        yield
-        return
-    token = _current.set(endpoint)
-    try:
-        yield
-    finally:
-        with suppress(
-            ValueError
-        ):  # an abandoned call is closed in a foreign context: nothing to set back there
-            _current.reset(token)
-
-
-class _OutlierMeter:
-    def __init__(self, policy: Outlier) -> None:
-        self.policy = policy
-
-    def samples(self) -> Iterator[Sample]:
-        service = self.policy.label
-        for endpoint in self.policy.endpoints.all:
-            out = endpoint.ejected_until is not None
-            yield Sample("outlier_ejected", (service, endpoint.name), float(out))
-            for cause, count in list(endpoint.ejections.items()):
-                yield Sample("outlier_ejections_total", (service, endpoint.name, cause), count)
-        yield Sample("outlier_panic", (service,), float(self.policy.endpoints.panic))
 
 
 def _shown(endpoint: Endpoint) -> EndpointSnapshot:

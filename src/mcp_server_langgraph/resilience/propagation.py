@@ -22,23 +22,20 @@ ran out in the block. Metrics: ``deadline_expired_total``, ``incoming_repeated_t
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import functools
 import math
-import threading
 import time
-from collections.abc import Callable, Iterator
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final
 
 from . import _headers, events
 from ._checks import checked
-from ._machines.timers import Task
+from ._late import expired, repeated
+from ._threads import Uncut, carried, in_thread
 from .criticality import CRITICALITY, Criticality, current_criticality
 from .deadline import Deadline, current_deadline, remaining
-from .errors import DeadlineExceeded, TimedOut
+from .errors import TimedOut
 
 __all__ = [
     "Incoming",
@@ -49,9 +46,6 @@ __all__ = [
     "incoming",
     "outgoing_headers",
 ]
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 # Set by a retry from the second attempt on, and only for as long as that attempt runs.
 ATTEMPT: Final[ContextVar[int]] = ContextVar("resilience_attempt", default=1)
@@ -144,7 +138,7 @@ class incoming:  # noqa: N801 (a verb-like context manager, as asyncio.timeout i
             (ATTEMPT, ATTEMPT.set(1)),
         ]
         if self._sent.attempt > 1:
-            _count(_repeated, self._service)
+            repeated(self._service)
         return Incoming(seconds, self._level, self._sent.attempt)
 
     def _seconds(self) -> float | None:
@@ -191,101 +185,10 @@ def _opened(seconds: float) -> Deadline:
     loop = asyncio._get_running_loop()
     task = None if loop is None else asyncio.current_task()
     if task is None:
-        deadline: Deadline = _Uncut(time.monotonic() + seconds)
+        deadline: Deadline = Uncut(time.monotonic() + seconds)
     else:
         deadline = Deadline(task, task.get_loop().time() + seconds, None, current_deadline())
         deadline.start(task.get_loop())
     deadline.seconds = seconds
     deadline.open()
     return deadline
-
-
-class _NoTask:
-    """Stands where a deadline has its task, in threads: nothing can be cut there."""
-
-    def cancelling(self) -> int:
-        return 0
-
-    def get_loop(self) -> None:
-        return None
-
-
-class _Uncut(Deadline):
-    """A deadline in a thread: a time on the clock of ``time.monotonic``, known to `remaining`, with no timer. It has no
-    parent, since that may be told on another clock: ``end`` is the earliest of all.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, end: float) -> None:
-        super().__init__(cast(Task, _NoTask()), end)
-
-
-def carried(fn: Callable[P, T]) -> Callable[P, T]:
-    """``fn`` with the context of now, for threads: ``pool.submit(carried(fn), ...)``.
-
-    The deadline is carried as a fixed point in time: `remaining` in the thread goes down to 0 and stays there, also
-    after the call that it came from was cut. Raises `DeadlineExceeded` instead of beginning where the time was up when
-    the thread came to it.
-    """
-    context = contextvars.copy_context()
-    left = remaining()
-    end = None if left is None else time.monotonic() + left
-
-    @functools.wraps(fn)
-    def run(*args: P.args, **kwargs: P.kwargs) -> T:
-        return context.copy().run(_under, end, functools.partial(fn, *args, **kwargs))
-
-    return run
-
-
-def _under(end: float | None, fn: Callable[[], T]) -> T:
-    if end is None:
-        return fn()
-    if end <= time.monotonic():
-        raise expired("thread")
-    deadline = _Uncut(end)
-    deadline.open()
-    try:
-        return fn()
-    finally:
-        deadline.close()
-
-
-async def in_thread(fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """``asyncio.to_thread`` for a `carried` function: what has waited for a thread beyond its deadline is not begun.
-
-    Raises what ``fn`` raises, or `DeadlineExceeded`. A thread cannot be cut: ``fn`` asks `remaining` now and then.
-    """
-    call = functools.partial(carried(fn), *args, **kwargs)
-    return await asyncio.get_running_loop().run_in_executor(None, call)
-
-
-_expired: Final[dict[str, int]] = {}
-_repeated: Final[dict[str, int]] = {}
-_counting: Final = threading.Lock()
-
-
-def expired(service: str) -> DeadlineExceeded:
-    """Count work that is dropped because its time is up, and give what to raise."""
-    _count(_expired, service)
-    events.emit("rejected", service, policy=DeadlineExceeded.policy)
-    return DeadlineExceeded(service)
-
-
-def _count(counts: dict[str, int], service: str) -> None:
-    with _counting:
-        counts[service] = counts.get(service, 0) + 1
-
-
-def counted() -> Iterator[tuple[str, str, int]]:
-    """Every count as (metric, service, value)."""
-    for metric, counts in (("deadline_expired_total", _expired), ("incoming_repeated_total", _repeated)):
-        for service, count in list(counts.items()):
-            yield metric, service, count
-
-
-def forget_counts() -> None:
-    """Count from zero (for tests)."""
-    _expired.clear()
-    _repeated.clear()

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from . import _stack, budget, config, events, stacking
+from ._late import forget_counts
 from .circuit_breaker import CircuitBreaker
 from .errors import SettingsError
 from .metrics import CarriedMeter, Meter, Metric, collect
 from .pipeline import Pipeline, forget_pipelines, live_pipelines
 from .policy import Policy
-from .propagation import forget_counts
 
 __all__ = ["add_meter", "breakers", "metrics", "pipelines", "reload", "reset"]
 

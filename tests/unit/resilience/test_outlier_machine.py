@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from mcp_server_langgraph.resilience import ConfigurationError
-from mcp_server_langgraph.resilience._machines.outlier import Choice, Endpoints, OutlierRules, Turn
+from mcp_server_langgraph.resilience._machines.endpoint import Turn
+from mcp_server_langgraph.resilience._machines.endpoint_choice import Choice
+from mcp_server_langgraph.resilience._machines.outlier import Endpoints
+from mcp_server_langgraph.resilience._machines.outlier_rules import OutlierRules
 
 INTERVAL = 10.0
 

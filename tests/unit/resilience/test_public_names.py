@@ -46,7 +46,6 @@ INTERNAL = {
     "deadline": {"now", "passed", "patience"},
     "pipeline": {"forget_pipelines", "live_pipelines"},
     "policy": {"Attempts"},
-    "propagation": {"counted", "expired", "forget_counts"},
 }
 
 

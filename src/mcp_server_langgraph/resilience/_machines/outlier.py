@@ -25,16 +25,17 @@ Sources: Envoy's outlier detection and panic threshold, gRPC A50; Finagle's "all
 
 from __future__ import annotations
 
-import enum
 import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
 from typing import Final, NamedTuple
 
 from ..errors import ConfigurationError
+from .endpoint import Endpoint, Turn
+from .endpoint_choice import Choice, choice_of, chosen, without
+from .outlier_rules import OutlierRules
 
 TRANSITIONS: Final = (
     ("in_rotation", "ejected", "consecutive_failures in a row"),
@@ -43,103 +44,6 @@ TRANSITIONS: Final = (
 )
 
 _LONGEST_STORY: Final = 64
-
-
-class Choice(enum.Enum):
-    """How an endpoint is chosen among those in rotation."""
-
-    ROUND_ROBIN = "round_robin"
-    LEAST_IN_FLIGHT = "least_in_flight"
-    POWER_OF_TWO = "power_of_two"
-
-
-@dataclass(frozen=True, slots=True)
-class OutlierRules:
-    """When an endpoint is ejected and for how long. The defaults are Envoy's and gRPC's but for ``max_share``: their
-    tenth is for hundreds of hosts, and takes one of three dead ones out of ten.
-
-    ``consecutive_failures`` (>= 1). ``interval``, ``base_ejection``, ``max_ejection``: seconds (> 0). ``max_share``,
-    ``panic_share``: shares of the endpoints (0 to 1). ``stdev_factor``: standard deviations (> 0), None: success
-    rates are not compared. ``failure_share``: share of failures that ejects (0 to 1), None: not looked at.
-    ``min_endpoints``: as many must have had ``min_requests`` in the interval for the success rate, or
-    ``failure_min_requests`` for the share of failures.
-    """
-
-    consecutive_failures: int = 5
-    interval: float = 10.0
-    base_ejection: float = 30.0
-    max_ejection: float = 300.0
-    max_share: float = 0.3
-    panic_share: float = 0.5
-    stdev_factor: float | None = 1.9
-    success_rate_gap: float = 0.05
-    failure_share: float | None = 0.85
-    min_endpoints: int = 5
-    min_requests: int = 100
-    failure_min_requests: int = 50
-
-    def __post_init__(self) -> None:
-        for name in ("consecutive_failures", "min_endpoints", "min_requests", "failure_min_requests"):
-            _need(
-                name, getattr(self, name), lambda value: isinstance(value, int) and value >= 1, "at least 1"
-            )
-        for name in ("interval", "base_ejection", "max_ejection"):
-            _need(name, getattr(self, name), lambda value: 0 < value < math.inf, "above 0 seconds")
-        for name in ("max_share", "panic_share", "success_rate_gap"):
-            _need(name, getattr(self, name), lambda value: 0 <= value <= 1, "from 0 to 1")
-        if self.stdev_factor is not None:
-            _need("stdev_factor", self.stdev_factor, lambda value: value > 0, "above 0")
-        if self.failure_share is not None:
-            _need("failure_share", self.failure_share, lambda value: 0 < value <= 1, "above 0, at most 1")
-
-
-class Endpoint:
-    """One of them, with what was counted in the present interval."""
-
-    __slots__ = (
-        *("bad", "calls", "ejected_until", "ejections", "failures", "good", "healthy"),
-        *("multiplier", "name", "returned_at", "turn"),
-    )
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.healthy = True
-        self.ejected_until: float | None = None
-        self.returned_at = -math.inf
-        self.multiplier = 0
-        self.ejections: dict[str, int] = {}
-        self.calls: list[None] = []  # a mark for each call in flight: append and pop are atomic
-        self.new_period()
-
-    @property
-    def out(self) -> bool:
-        """Whether it is out of rotation, save in a panic."""
-        return self.ejected_until is not None or not self.healthy
-
-    def new_period(self) -> None:
-        """Count from zero; results of calls that are under way say nothing any more."""
-        self.turn = Turn(self)
-        self.new_interval()
-        self.failures = 0
-
-    def new_interval(self) -> None:
-        """Count the calls of an interval from zero."""
-        self.good = 0
-        self.bad = 0
-
-
-class Turn:
-    """The right to make a call to an endpoint, shared by all calls of one period; each ends it once."""
-
-    __slots__ = ("endpoint",)
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
-
-    @property
-    def name(self) -> str:
-        """The endpoint's name."""
-        return self.endpoint.name
 
 
 class Change(NamedTuple):
@@ -192,29 +96,10 @@ class Endpoints:
             self._look(now)
         candidates = self.rotation
         if avoid:
-            last = list(avoid)[-1]
-            candidates = (
-                tuple(each for each in candidates if each.name not in avoid)
-                or tuple(each for each in candidates if each.name != last)
-                or candidates
-            )
-        turn = self._chosen(candidates, chance).turn
+            candidates = without(candidates, avoid)
+        turn = chosen(self.choice, candidates, chance, self._turns).turn
         turn.endpoint.calls.append(None)
         return turn
-
-    def _chosen(self, candidates: tuple[Endpoint, ...], chance: float) -> Endpoint:
-        count = len(candidates)
-        if self.choice is Choice.POWER_OF_TWO and count > 1:
-            place = chance * count
-            first = int(place)
-            second = int((place - first) * (count - 1))
-            second += second >= first
-            one, other = candidates[first], candidates[second]
-            return other if len(other.calls) < len(one.calls) else one
-        start = next(self._turns) % count
-        if self.choice is Choice.LEAST_IN_FLIGHT:
-            return min(candidates[start:] + candidates[:start], key=lambda each: len(each.calls))
-        return candidates[start]
 
     def succeeded(self, turn: Turn, now: float) -> None:
         """The call had an answer."""
@@ -382,17 +267,3 @@ def _checked(names: Iterable[str]) -> list[str]:
     if not known or len(set(known)) < len(known):
         raise ConfigurationError(f"Endpoints: {known!r}: at least one name, and none twice, is needed")
     return known
-
-
-def choice_of(pick: Choice | str) -> Choice:
-    """The choice of that name. Raises `ConfigurationError`."""
-    try:
-        return Choice(pick)
-    except ValueError:
-        allowed = ", ".join(each.value for each in Choice)
-        raise ConfigurationError(f"Endpoints: pick={pick!r} must be one of {allowed}") from None
-
-
-def _need(name: str, value: float, fits: Callable[[float], bool], allowed: str) -> None:
-    if not fits(value):
-        raise ConfigurationError(f"OutlierRules: {name}={value!r} must be {allowed}")
