@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from . import _functions, _stack, config
 from ._checks import checked
@@ -88,7 +88,7 @@ class Timeout(Policy):
         """The seconds of the call with these arguments. Raises `ConfigurationError` where what computes them errs."""
         if self._seconds_for is None or self._overruled:
             return self.seconds
-        seconds: object = self._seconds_for(*args, **kwargs)
+        seconds = cast(object, self._seconds_for(*args, **kwargs))
         if seconds is None:
             return self.seconds
         if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and seconds > 0:
