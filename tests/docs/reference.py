@@ -253,6 +253,7 @@ def adaptive_goodput() -> str:
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "adaptive-goodput": adaptive_goodput,
+    "asgi-names": _submodule("integrations.asgi"),
     "commands": commands,
     "error-table": error_table,
     "error-tree": error_tree,
