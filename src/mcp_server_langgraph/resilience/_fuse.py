@@ -71,6 +71,7 @@ class _Writer:
 
     def copy(self, source: str, index: int) -> None:
         """Lines of a guard's own."""
+        source = source.replace("$arguments", "args, kwargs" if self.outermost else "call.args, call.kwargs")
         for line in source.strip("\n").replace("$", str(index)).splitlines():
             self(line)
 

@@ -2,7 +2,8 @@
 
 The lines do what ``enter`` and ``succeeded`` do where nothing is out of the ordinary, and leave everything else to the
 methods, which stay the reference (`Guard.run`; the tests run both). In them ``$`` stands for the guard's number in the
-frame, so that ``places$`` is what the guard put into ``names`` under "places". The frame has ``now`` and ``time``, and
+frame, so that ``places$`` is what the guard put into ``names`` under "places"; ``$arguments`` are the call's, as
+`Guard.enter_with` wants them. The frame has ``now`` and ``time``, and
 for a guard that asks for them (``task``) ``loop``, ``task`` and ``quick``: True while the task is there, nobody has
 asked to cancel it, nothing has been waited for, and this is the call's first attempt.
 """

@@ -84,8 +84,14 @@ def doubts(policies: Sequence[Policy]) -> list[str]:
 
 def _attempt_timeout(policies: Sequence[Policy]) -> float | None:
     """Seconds that the innermost timeout gives; None where there is none."""
-    seconds = [policy.settings()["seconds"] for policy in policies if policy.kind == "timeout"]
-    return float(seconds[-1]) if seconds else None
+    seconds = _seconds_of(policies)
+    return seconds[-1] if seconds else None
+
+
+def _seconds_of(policies: Sequence[Policy]) -> list[float]:
+    """What the timeouts give, outermost first; without those that are computed for each call."""
+    timeouts = (policy.settings() for policy in policies if policy.kind == "timeout")
+    return [float(settings["seconds"]) for settings in timeouts if "seconds_for" not in settings]
 
 
 def _found(rules: Sequence[_Inside], kinds: Sequence[str]) -> Iterator[str]:
@@ -102,6 +108,6 @@ def _about_chaos(kinds: Sequence[str]) -> Iterator[str]:
 
 def _about_times(policies: Sequence[Policy]) -> Iterator[str]:
     """An attempt that may take as long as all of them together: nothing would be retried after a timeout."""
-    seconds = [policy.settings()["seconds"] for policy in policies if policy.kind == "timeout"]
+    seconds = _seconds_of(policies)
     if len(seconds) > 1 and seconds[-1] >= seconds[0]:
         yield f"attempt timeout >= total: {seconds[-1]:g} s in {seconds[0]:g} s"

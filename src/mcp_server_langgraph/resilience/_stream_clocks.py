@@ -25,11 +25,11 @@ class _End(NamedTuple):
 class StreamClock:
     """A timeout's clocks for one stream, with the settings that it began with."""
 
-    def __init__(self, guard: TimeGuard, began: float) -> None:
+    def __init__(self, guard: TimeGuard, began: float, seconds: float) -> None:
         policy = guard.policy
         self.guard = guard
         self.began = began
-        self.whole = _End(began + policy.seconds, policy.seconds, guard.clock, guard, began, fresh=False)
+        self.whole = _End(began + seconds, seconds, guard.clock, guard, began, fresh=False)
         self.first_item = policy.first_item
         self.idle = policy.idle
 

@@ -61,8 +61,8 @@ class StreamRun:
         self.call = call
         self.clock = asyncio.get_running_loop().time
         self.began = self.clock()
-        self.outer = _Entered(plan.site)
-        self.inner = _Entered(plan.site)
+        self.outer = _Entered(call)
+        self.inner = _Entered(call)
         self.clocks: tuple[StreamClock, ...] = ()
         self.source = Source()
         self.received: deque[Any] = deque(maxlen=KEPT_ITEMS)
@@ -143,7 +143,7 @@ class StreamRun:
             exc = step = None  # an exception kept in its own frame is a cycle
 
     async def _attempt(self) -> Any:
-        self.inner = _Entered(self.plan.site)
+        self.inner = _Entered(self.call)
         return await self.inner.enter(self.plan.inner, self._open)
 
     async def _open(self) -> Any:
@@ -181,8 +181,8 @@ class StreamRun:
 class _Entered:
     """Guards that were entered together and are left together, the innermost first."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    def __init__(self, call: Call) -> None:
+        self.call = call
         self.tokens: list[tuple[Guard, Any]] = []
         self.clocks: list[StreamClock] = []
 
@@ -193,7 +193,8 @@ class _Entered:
             guard = guards[index]
             if isinstance(guard, TimeGuard):
                 self._refuse_expired(time())
-                clock = StreamClock(guard, time())
+                seconds = guard.policy.length_for(self.call.args, self.call.kwargs)
+                clock = StreamClock(guard, time(), seconds)
                 self.clocks.append(clock)
                 with Step(clock.first_end()):
                     return await self.enter(guards, then, index + 1)
@@ -206,7 +207,7 @@ class _Entered:
     def _refuse_expired(self, now: float) -> None:
         deadline = current_deadline()
         if deadline is not None and deadline.when <= now:
-            raise expired(self.site.name)
+            raise expired(self.call.site.name)
 
     def first_item_came(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -179,29 +179,24 @@ class _OwnDeadline(Deadline):
     __init__ = cast(Any, object.__init__)
 
 
-class TotalGuard(TimeGuard):
-    """A deadline for everything inside."""
+class DeadlineGuard(TimeGuard):
+    """Whose clock is a deadline's."""
 
-    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
-        names = {"guard": self, "policy": self.policy, "inherited": INHERITED, "deadline": _OwnDeadline}
-        return Inline(_TOTAL, {**names, "nowhere": NOWHERE})
-
-    def enter(self, now: float) -> Deadline:
-        """The first call on a loop, a task being cancelled, a deadline around this one: all of them."""
+    def started(self, now: float, seconds: float) -> Deadline:
+        """A deadline under the one that binds this task, its clock running; not yet the context's."""
         task = running_task()
-        seconds = self.policy.seconds
-        loop = task.get_loop()
         parent = current_deadline()
         if parent is not None and parent.when <= now:
             raise expired(self.site.name)
+        loop = task.get_loop()
         deadline = Deadline(task, now + seconds, self, parent)
         deadline.seconds = seconds
-        deadline.start(loop, self.find_queue(loop, seconds))
-        if parent is None:
-            INHERITED.set(deadline)
-        else:
-            deadline.open()
+        deadline.start(loop, self.queue_of(loop, seconds))
         return deadline
+
+    def queue_of(self, loop: asyncio.AbstractEventLoop, seconds: float) -> TimerQueue | None:
+        """Where its clock runs; None: a timer of its own."""
+        return self.find_queue(loop, seconds)
 
     def succeeded(self, token: Deadline, now: float) -> None:
         token.close()
@@ -211,7 +206,28 @@ class TotalGuard(TimeGuard):
             return None
         if token.inherited:
             return self.cut("inherited", now - token.end + token.seconds)
-        return self.cut("total", token.seconds)
+        return self.cut(self.clock, token.seconds)
+
+
+class TotalGuard(DeadlineGuard):
+    """A deadline for everything inside."""
+
+    def inline(self, outer: Sequence[Guard | Repeat]) -> Inline:
+        names = {"guard": self, "policy": self.policy, "inherited": INHERITED, "deadline": _OwnDeadline}
+        return Inline(_TOTAL, {**names, "nowhere": NOWHERE})
+
+    def enter(self, now: float) -> Deadline:
+        """The first call on a loop, a task being cancelled, a deadline around this one: all of them."""
+        return self.opened(now, self.policy.seconds)
+
+    def opened(self, now: float, seconds: float) -> Deadline:
+        """A deadline that is the context's from now on."""
+        deadline = self.started(now, seconds)
+        if deadline.parent is None:
+            INHERITED.set(deadline)
+        else:
+            deadline.open()
+        return deadline
 
     def expired(self, deadline: Deadline | None) -> bool:
         """Whether this very guard's own time ran out, under ``deadline`` or one around it that are still open."""

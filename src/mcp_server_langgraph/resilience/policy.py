@@ -130,6 +130,10 @@ class Guard:
     def enter(self, now: float) -> Any:
         """Let the call in and give a token for its end, or `WAIT`; raise `Rejected` where it may not begin."""
 
+    def enter_with(self, now: float, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The same for whom the call's arguments say something: its lines in the frame call this one."""
+        return self.enter(now)
+
     async def wait(self) -> Any:
         """Wait for a place after `WAIT`; gives the token."""
 
@@ -148,7 +152,7 @@ class Guard:
     async def run(self, call: Call, proceed: Proceed) -> Any:
         """What the fused frame does for this guard, spelled out (the general form, and the reference in the tests)."""
         clock = asyncio.get_running_loop().time
-        token = self.enter(clock())
+        token = self.enter_with(clock(), call.args, call.kwargs)
         if token is WAIT:
             token = await self.wait()
         try:
@@ -163,7 +167,7 @@ class Guard:
 
     def run_sync(self, call: Call, proceed: ProceedSync) -> Any:
         """The same for a plain function."""
-        token = self.enter(time.monotonic())
+        token = self.enter_with(time.monotonic(), call.args, call.kwargs)
         if token is WAIT:
             token = self.wait_sync()
         try:

@@ -40,6 +40,7 @@ MAKERS: dict[str, Callable[[], Policy]] = {
     "retry": lambda: Retry(3, multiplier=0.5, jitter="none"),
     "short": lambda: Timeout(1.0),
     "long": lambda: Timeout(5.0),
+    "computed": lambda: Timeout(seconds_for=lambda **arguments: 2.5 if arguments else 1.5),
 }
 
 
