@@ -39,6 +39,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "retry_attempts_total": Family(
         "counter", ("service", "attempt_number"), "Attempts, the first one and those refused inside too."
     ),
+    "resilience_attempt_duration_seconds": Family(
+        "histogram",
+        ("service", "operation", "outcome"),
+        "Time of single attempts: success, retried (another followed) or failed (the call ended with it).",
+    ),
     "retry_exhausted_total": Family("counter", ("service",), "Calls that failed after their last attempt."),
     "retry_success_after_retry_total": Family("counter", ("service",), "Calls that a later attempt saved."),
     "retry_budget_balance": Family("gauge", ("service",), "Retries and hedges that could begin now."),

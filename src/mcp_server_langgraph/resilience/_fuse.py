@@ -91,6 +91,11 @@ class _Writer:
         return self.shape.face != "step"
 
     @property
+    def repeating(self) -> bool:
+        """Whether the retry loop is in this frame."""
+        return any(node.kind == "repeat" for node in self.shape.nodes)
+
+    @property
     def catching(self) -> bool:
         """Whether the end of the call is given as a value."""
         return self.shape.face == "try"
@@ -189,8 +194,20 @@ def _write_measured(w: _Writer) -> None:
         w("ended(exc)")
         w("raise")
     w("elapsed = now - started")
-    w("counts[0 if elapsed <= least else bisect_left(bounds, elapsed)] += 1")
-    w("histogram.sum += elapsed")
+    if not w.repeating:
+        _write_counted(w, "")
+        return
+    # Of one attempt, without a wait before: what it took is what the attempt took, and is counted once for both.
+    with w.block("if began is started:"):
+        _write_counted(w, "once_")
+    with w.block("else:"):
+        _write_counted(w, "")
+        w("if attempt == 1: successes.observe(now - began)")
+
+
+def _write_counted(w: _Writer, histogram: str) -> None:
+    w(f"{histogram}counts[0 if elapsed <= least else bisect_left(bounds, elapsed)] += 1")
+    w(f"{histogram}histogram.sum += elapsed")
 
 
 def _write_node(w: _Writer, index: int) -> None:
@@ -244,7 +261,7 @@ def _write_repeat(w: _Writer, i: int) -> None:
                 w("break")
             with w.block("except Exception as exc:"):
                 arguments = "fn, args, kwargs" if w.outermost else "call.fn, call.args, call.kwargs"
-                w("if past is None: past = Past()")
+                w("if past is None: past = Past(began)")
                 w(f"step = again(attempt, began, time(), exc, past, {arguments})")
                 w("if step is None: raise")
             # Outside the handler, so that what is raised keeps the context it came with.
@@ -255,8 +272,13 @@ def _write_repeat(w: _Writer, i: int) -> None:
                 w("quick = False")
             if not w.outermost:
                 w("call.attempt = attempt")
-            w("now = time()")
-        w("if attempt > 1: recovered(attempt)")
+            w("now = past.since = time()")
+        with w.block("if attempt > 1:"):
+            w("recovered(attempt, now - past.since)")
+            if w.outermost:
+                w("began = None")
+        if not w.outermost:
+            w("else: successes.observe(now - began)")
     with w.block("finally:"):
         w("if past is not None: past.end()")
         w("past = step = None")

@@ -27,6 +27,7 @@ class CallMeter:
     def __init__(self, site: Site) -> None:
         self.site = site
         self.histogram = Histogram()
+        self.once: Histogram | None = None  # the retry loop's, of calls that were one attempt
         self.failures = 0
         self.neutral = 0
 
@@ -40,7 +41,7 @@ class CallMeter:
     def samples(self) -> Iterator[Sample]:
         """The numbers as they are now."""
         labels = (self.site.name, self.site.operation)
-        value = self.histogram.value()
+        value = self.histogram.value() if self.once is None else self.histogram.with_those_of(self.once)
         yield Sample("resilience_call_duration_seconds", labels, value)
         yield Sample("resilience_calls_total", (*labels, "success"), sum(value.counts))
         yield Sample("resilience_calls_total", (*labels, "failure"), self.failures)
@@ -55,6 +56,8 @@ class Linker:
         self.site = site
         self.bound = bound
         self.meter = meter
+        first, _ = segments_of(bound)[0]
+        meter.once = next((node.attempts.once for node in first if isinstance(node, Repeat)), None)
 
     def frame(
         self, face: _fuse.Face, *, sync: bool, fn: Callable[..., Any] | None = None
@@ -129,7 +132,10 @@ def _methods_of(node: Guard | Repeat, index: int, *, sync: bool) -> dict[str, An
         return {
             "again": node.again,
             "attempts": node.attempts,
+            "once_counts": node.attempts.once.counts,
+            "once_histogram": node.attempts.once,
             "recovered": node.recovered,
+            "successes": node.attempts.successes,
             "with_key": node.with_key,
         }
     return {

@@ -12,12 +12,14 @@ class Past:
     """The failed attempts of one call.
 
     ``last`` is the last error that said something about the dependency, ``wait`` the last wait of our own choice (what
-    decorrelated jitter goes on from), ``counts`` how many attempts failed in the way of each limit.
+    decorrelated jitter goes on from), ``counts`` how many attempts failed in the way of each limit, ``since`` when the
+    attempt began that is on, or was last.
     """
 
-    __slots__ = ("_reset", "counts", "last", "wait")
+    __slots__ = ("_reset", "counts", "last", "since", "wait")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
+        self.since = since
         self.last: Exception | None = None
         self.wait: float | None = None
         self.counts: dict[int, int] = {}

@@ -13,7 +13,7 @@ from ._retry_rules import Kind, Limit, first_match
 from ._retry_state import RetryState
 from .deadline import current_deadline
 from .errors import Rejected, RetriesExhausted
-from .metrics import Sample
+from .metrics import Histogram, Sample
 from .outcome import Verdict
 from .policy import BadResult, Repeat, Site
 
@@ -33,9 +33,10 @@ class RetryLoop(Repeat):
         self.budget = policy.budget
         self.budget.join(site, self.counts.calls)
 
-    def recovered(self, attempt: int) -> None:
-        """A later attempt succeeded."""
+    def recovered(self, attempt: int, took: float) -> None:
+        """A later attempt succeeded, after so many seconds of its own."""
         self.counts.recovered += 1
+        self.counts.successes.observe(took)
 
     def with_key(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments, with a key that all attempts share."""
@@ -57,12 +58,18 @@ class RetryLoop(Repeat):
         kwargs: dict[str, Any],
     ) -> float | BaseException | None:
         """Seconds to wait before the next attempt, an exception to raise instead, or None to raise ``exc``."""
-        if isinstance(exc, Rejected):
+        if isinstance(exc, Rejected):  # there was no attempt
             last = past.last
             if last is not None:
                 self._tried(last, attempt - 1, began, now)
             return last
-        state = RetryState(self, fn, args, kwargs, attempt, began, now, exc)
+        step = self._after(RetryState(self, fn, args, kwargs, attempt, began, now, exc), exc, past)
+        (self.counts.retried if isinstance(step, float) else self.counts.failed).observe(now - past.since)
+        return step
+
+    def _after(self, state: RetryState, exc: Exception, past: Past) -> float | BaseException | None:
+        """The same after an attempt that was made."""
+        attempt, began, now = state.attempt_number, state.start_time, state.outcome_timestamp
         verdict = self.site.verdict(exc)
         if not self._may_retry(state, verdict):
             self._tried(exc, attempt, began, now)
@@ -80,8 +87,12 @@ class RetryLoop(Repeat):
         past.last = exc
         past.begin(attempt + 1)
         self.counts.again(attempt + 1)
-        events.emit("retry", self.site.name, attempt=attempt, wait=round(delay, 3), error=type(exc).__name__)
+        self._tell_of_retry(attempt, now - past.since, delay, exc)
         return delay
+
+    def _tell_of_retry(self, attempt: int, took: float, delay: float, exc: Exception) -> None:
+        seconds = {"took": round(took, 3), "wait": round(delay, 3)}
+        events.emit("retry", self.site.name, attempt=attempt, **seconds, error=type(exc).__name__)
 
     def _may_retry(self, state: RetryState, verdict: Verdict) -> bool:
         if self.policy.operation is Kind.NON_IDEMPOTENT:
@@ -185,7 +196,7 @@ def pace_of(policy: Retry, limit: Limit | None) -> tuple[float, float]:
 
 
 class RetryMeter:
-    """The numbers of one loop; ``first`` is counted by the frame."""
+    """The numbers of one loop; ``first`` and ``once`` are counted by the frame (`policy.Attempts`)."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -193,6 +204,8 @@ class RetryMeter:
         self.later: dict[int, int] = {}
         self.exhausted = 0
         self.recovered = 0
+        self.once, self.successes = Histogram(), Histogram()
+        self.retried, self.failed = Histogram(), Histogram()
 
     def calls(self) -> int:
         """First attempts so far."""
@@ -209,6 +222,13 @@ class RetryMeter:
             yield Sample("retry_attempts_total", (name, str(attempt)), count)
         yield Sample("retry_exhausted_total", (name,), self.exhausted)
         yield Sample("retry_success_after_retry_total", (name,), self.recovered)
+        ends = {
+            "success": self.successes.with_those_of(self.once),
+            "retried": self.retried.value(),
+            "failed": self.failed.value(),
+        }
+        for outcome, value in ends.items():
+            yield Sample("resilience_attempt_duration_seconds", (name, self.site.operation, outcome), value)
 
 
 def _note(exc: Exception, name: str, tried: str) -> None:

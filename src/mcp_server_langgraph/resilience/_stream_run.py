@@ -113,7 +113,7 @@ class StreamRun:
             return await self._attempt()
         began = self.clock()
         exc: BaseException | None = None
-        past = Past()
+        past = Past(began)
         if repeat.keyed:
             call.kwargs = repeat.with_key(call.kwargs)
         repeat.attempts.first += 1
@@ -133,11 +133,15 @@ class StreamRun:
                     if isinstance(step, BaseException):
                         raise step  # noqa: B904 (what it came from, if anything, it carries already)
                 else:
+                    took = self.clock() - past.since
                     if call.attempt > 1:
-                        repeat.recovered(call.attempt)
+                        repeat.recovered(call.attempt, took)
+                    else:
+                        repeat.attempts.successes.observe(took)
                     return item
                 await asyncio.sleep(step)
                 call.attempt += 1
+                past.since = self.clock()
         finally:
             past.end()
             exc = step = None  # an exception kept in its own frame is a cycle

@@ -86,6 +86,11 @@ class Histogram:
         self.counts[bisect.bisect_left(self.bounds, seconds)] += 1
         self.sum += seconds
 
+    def with_those_of(self, other: Histogram) -> HistogramValue:
+        """Its values and those of another one with the same bounds, now."""
+        counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))
+        return HistogramValue(self.bounds, counts, self.sum + other.sum)
+
     def value(self) -> HistogramValue:
         """The histogram now, as a value that no longer changes."""
         return HistogramValue(self.bounds, tuple(self.counts), self.sum)

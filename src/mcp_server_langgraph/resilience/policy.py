@@ -18,7 +18,7 @@ from . import config
 from ._inline import Inline
 from ._past import Past
 from ._site import BadResult, Call, Site
-from .metrics import Meter
+from .metrics import Histogram, Meter
 
 __all__ = [
     "WAIT",
@@ -182,9 +182,15 @@ class Guard:
 
 
 class Attempts(Protocol):
-    """Where the retry loop counts; the frame itself counts first attempts."""
+    """Where the retry loop counts; the frame itself counts first attempts.
+
+    ``once``: the time of whole calls that were one attempt from their first moment on, which the frame measures once
+    for both. ``successes``: of the other attempts that ended well.
+    """
 
     first: int
+    once: Histogram
+    successes: Histogram
 
 
 class Repeat:
@@ -208,8 +214,8 @@ class Repeat:
     ) -> float | BaseException | None:
         """What follows a failed attempt: seconds to wait, an exception to raise instead, or None to raise ``exc``."""
 
-    def recovered(self, attempt: int) -> None:
-        """A later attempt succeeded."""
+    def recovered(self, attempt: int, took: float) -> None:
+        """A later attempt succeeded, after so many seconds of its own."""
 
     def with_key(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments, with an idempotency key that all attempts share."""
@@ -219,7 +225,7 @@ class Repeat:
         """What the fused frame does for the loop, spelled out."""
         clock = asyncio.get_running_loop().time
         began = clock()
-        past = Past()
+        past = Past(began)
         if self.keyed:
             call.kwargs = self.with_key(call.kwargs)
         self.attempts.first += 1
@@ -234,12 +240,16 @@ class Repeat:
                     if step is None:
                         raise
                 else:
+                    took = clock() - past.since
                     if call.attempt > 1:
-                        self.recovered(call.attempt)
+                        self.recovered(call.attempt, took)
+                    else:
+                        self.attempts.successes.observe(took)
                     return result
                 if isinstance(step, BaseException):
                     raise step
                 await asyncio.sleep(step)
                 call.attempt += 1
+                past.since = clock()
         finally:
             past.end()

@@ -178,9 +178,9 @@ async def test_counts_and_events_tell_of_every_attempt() -> None:
         "retry_success_after_retry_total": {("svc",): 1},
     }
     assert [(event.kind, event.details) for event in told] == [
-        ("retry", {"attempt": 1, "wait": 1.0, "error": "ConnectionError"}),
-        ("retry", {"attempt": 1, "wait": 1.0, "error": "ConnectionError"}),
-        ("retry", {"attempt": 2, "wait": 2.0, "error": "ConnectionError"}),
+        ("retry", {"attempt": 1, "took": 0.0, "wait": 1.0, "error": "ConnectionError"}),
+        ("retry", {"attempt": 1, "took": 0.0, "wait": 1.0, "error": "ConnectionError"}),
+        ("retry", {"attempt": 2, "took": 0.0, "wait": 2.0, "error": "ConnectionError"}),
         ("retry_exhausted", {"attempts": 3, "error": "ConnectionError"}),
     ]
 
