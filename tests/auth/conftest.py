@@ -1,19 +1,11 @@
-"""Each test has settings, breakers and pipelines of its own."""
+"""Running servers of the Redis protocol."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from mcp_server_langgraph.resilience import registry
 from tests.support.redis_server import RedisServer
-
-
-@pytest.fixture(autouse=True)
-def fresh_registry() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.fixture(params=["valkey", "redis"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_langgraph.resilience import events, registry
+from mcp_server_langgraph.resilience import events
 from mcp_server_langgraph.resilience.config import DEFAULTS
 from mcp_server_langgraph.settings import Settings, load
 from tests.docs.pages import PAGES, Block, Page, page_id, read
@@ -35,13 +35,10 @@ LANGUAGES = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*DEFAULTS, *map(str.upper, Settings.model_fields)]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(events, "listeners", ())
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pages

@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
-import pytest
-
-from mcp_server_langgraph.resilience import Budget, Bulkhead, Hedge, Keyed, Pipeline, registry
+from mcp_server_langgraph.resilience import Budget, Bulkhead, Hedge, Keyed, Pipeline
 from mcp_server_langgraph.resilience.testing import Scripted, Slow
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def hedged() -> Pipeline:

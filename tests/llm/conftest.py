@@ -2,17 +2,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcp_server_langgraph.resilience import registry
 from tests.llm.models import set_policies
 from tests.llm.provider_server import ProviderServer
 from tests.support.llmock_server import LlmockServer
 
 
 @pytest.fixture(autouse=True)
-def quick_retries() -> Iterator[None]:
+def quick_retries(fresh_registry: None) -> None:
     set_policies()
-    yield
-    registry.reset()
 
 
 @pytest.fixture

@@ -18,16 +18,13 @@ from mcp_server_langgraph.resilience import (
 )
 from tests.llm.models import set_policies
 from tests.llm.scripted import ScriptedModel, StatusError, guarded, waits
+from tests.support.clock import now
 
 
 @tool
 def add(a: int, b: int) -> int:
     """Add."""
     return a + b
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def asked(model: GuardedChatModel, metric: str) -> dict[tuple[str, ...], float]:

@@ -48,10 +48,8 @@ class Wall:
 
 
 @pytest.fixture(autouse=True)
-def quick_retries() -> Iterator[None]:
+def quick_retries(fresh_registry: None) -> None:
     install(Settings({"PROMETHEUS_RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.01"}))
-    yield
-    registry.reset()
 
 
 @pytest.fixture

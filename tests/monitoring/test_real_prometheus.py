@@ -28,11 +28,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrometheusS
 
 
 @pytest.fixture(autouse=True)
-def quick_policies() -> Iterator[None]:
+def quick_policies(fresh_registry: None) -> None:
     waits = {"RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.01", "CIRCUIT_BREAKER_TIMEOUT_DURATION": "0.2"}
     install(Settings({f"PROMETHEUS_{name}": value for name, value in waits.items()}))
-    yield
-    registry.reset()
 
 
 @asynccontextmanager

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import random
 from collections import Counter, deque
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,19 +21,11 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     Timeout,
     criticality,
-    registry,
 )
 from mcp_server_langgraph.resilience.policy import Policy
 
 CAPACITY = 800.0
 DEADLINE = 0.2
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Service:

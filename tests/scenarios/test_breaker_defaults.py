@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,7 +18,6 @@ from mcp_server_langgraph.resilience import (
     Pipeline,
     Retry,
     Timeout,
-    registry,
 )
 from mcp_server_langgraph.resilience._machines.breaker import BreakerMachine
 from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
@@ -29,13 +27,6 @@ OURS = BreakerRules()
 POLLY = BreakerRules(fail_max=0, failure_rate=0.1, window_seconds=30, minimum_calls=100)
 RESILIENCE4J = BreakerRules(fail_max=0, failure_rate=0.5, window=100, minimum_calls=100)
 BUSY = BreakerRules(fail_max=0, failure_rate=0.5, window_seconds=30)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.mark.parametrize(

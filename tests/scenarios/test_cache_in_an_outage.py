@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-
-import pytest
 
 from mcp_server_langgraph.resilience import (
     Bulkhead,
@@ -15,15 +12,7 @@ from mcp_server_langgraph.resilience import (
     Retry,
     Timeout,
     collect_degradations,
-    registry,
 )
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Service:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -23,23 +23,12 @@ from mcp_server_langgraph.resilience import (
     Value,
     collect_degradations,
     detached,
-    registry,
     remaining,
     timeout,
 )
 from mcp_server_langgraph.resilience.policy import Call, Proceed
 from mcp_server_langgraph.resilience.testing import advance, settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.clock import now
 
 
 def counted(pipeline: Pipeline) -> tuple[int, int]:

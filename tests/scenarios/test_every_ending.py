@@ -37,7 +37,6 @@ from mcp_server_langgraph.resilience import (
     Shed,
     Throttle,
     Timeout,
-    registry,
 )
 from mcp_server_langgraph.resilience._machines import timers
 from mcp_server_langgraph.resilience.testing import explore, run
@@ -49,11 +48,9 @@ MANY = 50.0
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    timers._queues.clear()  # those of loops that were closed under calls of other tests
-    yield
-    registry.reset()
+def no_queues_of_closed_loops() -> None:
+    """Other tests close loops under calls on purpose."""
+    timers._queues.clear()
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,7 +12,7 @@ import contextlib
 import contextvars
 import gc
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -28,20 +28,12 @@ from mcp_server_langgraph.resilience import (
     Pipeline,
     Retry,
     Timeout,
-    registry,
     timeout,
 )
 from mcp_server_langgraph.resilience.testing import ScheduleError, Scripted, Slow, explore, run
 
 # Seconds. Longer than any break, shorter than a probe's lease.
 A_WHILE = 1000.0
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def half_open() -> Pipeline:

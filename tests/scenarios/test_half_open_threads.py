@@ -5,25 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from mcp_server_langgraph.resilience import (
-    Bulkhead,
-    CircuitBreaker,
-    CircuitOpen,
-    Pipeline,
-    Retry,
-    registry,
-)
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
+from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, CircuitOpen, Pipeline, Retry
 
 
 class Counted:

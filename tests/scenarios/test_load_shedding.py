@@ -8,23 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Iterator
 
-import pytest
-
-from mcp_server_langgraph.resilience import Criticality, Overloaded, Pipeline, Shed, criticality, registry
+from mcp_server_langgraph.resilience import Criticality, Overloaded, Pipeline, Shed, criticality
 from mcp_server_langgraph.resilience.policy import Policy
 from mcp_server_langgraph.resilience.testing import VirtualClockLoop
 
 BUSY = 0.005
 PATIENCE = 0.3
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def work() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -16,16 +16,8 @@ from mcp_server_langgraph.resilience import (
     Keyed,
     Pipeline,
     RateLimit,
-    registry,
 )
 from mcp_server_langgraph.resilience.testing import ScheduleError, explore
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def half_open(permits: int) -> Pipeline:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-
-import pytest
 
 from mcp_server_langgraph.resilience import (
     Budget,
@@ -23,18 +20,10 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     Timeout,
     current_endpoint,
-    registry,
 )
 
 HOSTS = tuple(f"host {number}" for number in range(10))
 CALLS, EVERY = 3600, 1 / 60
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @dataclass

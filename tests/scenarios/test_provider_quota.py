@@ -5,23 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Iterator
 from types import SimpleNamespace
 
-import pytest
-
-from mcp_server_langgraph.resilience import Pipeline, Quota, RateLimited, registry
+from mcp_server_langgraph.resilience import Pipeline, Quota, RateLimited
 from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 TOKENS_A_MINUTE = 60_000
 MINUTES = 4
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class TooMany(Exception):

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 
 import pytest
 
-from mcp_server_langgraph.resilience import Cooldown, Pipeline, Retry, registry
+from mcp_server_langgraph.resilience import Cooldown, Pipeline, Retry
 from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 CLIENTS = 200
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class TooMany(Exception):

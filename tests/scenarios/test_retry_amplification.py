@@ -6,19 +6,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
-from mcp_server_langgraph.resilience import Budget, Pipeline, Retry, registry
+from mcp_server_langgraph.resilience import Budget, Pipeline, Retry
 from mcp_server_langgraph.resilience._machines.budget import Allowance
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Upstream:

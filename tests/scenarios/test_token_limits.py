@@ -7,24 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 
-from mcp_server_langgraph.resilience import Pipeline, RateLimit, RateLimited, registry
+from mcp_server_langgraph.resilience import Pipeline, RateLimit, RateLimited
 from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 
 TOKENS_A_MINUTE = 200_000
 MINUTES = 5
 AGENTS = 100
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class TooMany(Exception):

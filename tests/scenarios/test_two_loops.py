@@ -38,7 +38,6 @@ from mcp_server_langgraph.resilience import (
     Throttle,
     Timeout,
     Value,
-    registry,
 )
 
 LOOPS = 2
@@ -50,12 +49,10 @@ LONG = 1e6
 
 
 @pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
+def threads_give_way() -> Iterator[None]:
     threading.setprofile(give_way)
     yield
     threading.setprofile(None)
-    registry.reset()
 
 
 def give_way(frame: FrameType, event: str, arg: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,13 +22,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.server.door import BURST, CALLS_PER_SECOND, Door
 from mcp_server_langgraph.server.identity import Caller, CallerUser
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def over_http(subject: str | None = None, **headers: str) -> ServerRequestContext[Any, Any]:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from mcp_server_langgraph.server.lifecycle import Lifecycle, ServerStopping
+from tests.support.clock import now
 
 
 async def work(lifecycle: Lifecycle, seconds: float, *, new_work: bool = True) -> str:
@@ -14,10 +15,6 @@ async def work(lifecycle: Lifecycle, seconds: float, *, new_work: bool = True) -
         await asyncio.sleep(seconds)
         return "done"
     raise AssertionError
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def test_a_drain_with_nothing_in_flight_ends_at_once() -> None:

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
-from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline, registry
+from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline
 from mcp_server_langgraph.server import status
 from mcp_server_langgraph.server.status import Dependency, StatusBoard, is_degraded
-
-
-@pytest.fixture(autouse=True)
-def _fresh_registry() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.fixture

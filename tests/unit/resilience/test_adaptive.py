@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 
 import pytest
@@ -16,18 +16,10 @@ from mcp_server_langgraph.resilience import (
     Pipeline,
     TimedOut,
     Timeout,
-    registry,
     timeout,
 )
 from mcp_server_langgraph.resilience.testing import advance, settle
 from tests.unit.resilience.adaptive_helpers import Fixed, Work, numbers
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def refused(task: asyncio.Task[str]) -> LimitReached:

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 
 import pytest
 
-from mcp_server_langgraph.resilience import (
-    AdaptiveLimit,
-    LimitReached,
-    Pipeline,
-    TimedOut,
-    Timeout,
-    registry,
-    timeout,
-)
+from mcp_server_langgraph.resilience import AdaptiveLimit, LimitReached, Pipeline, TimedOut, Timeout, timeout
 from mcp_server_langgraph.resilience.adaptive import Observed
 from tests.unit.resilience.adaptive_helpers import Fixed, numbers
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Answer(Exception):

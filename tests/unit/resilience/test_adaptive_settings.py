@@ -22,13 +22,6 @@ from mcp_server_langgraph.resilience.adaptive import AIMD, Gradient2, Vegas
 from tests.unit.resilience.adaptive_helpers import Fixed, numbers
 
 
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
 def test_it_begins_at_twenty_with_gradient2() -> None:
     policy = AdaptiveLimit()
     Pipeline("svc", policy)

@@ -8,7 +8,6 @@ import math
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -26,13 +25,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience.budget import forget, shared
 from tests.support.dependency import Dependency, down
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Counter:

@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import (
-    Bulkhead,
-    BulkheadFull,
-    Pipeline,
-    TimedOut,
-    Timeout,
-    registry,
-)
+from mcp_server_langgraph.resilience import Bulkhead, BulkheadFull, Pipeline, TimedOut, Timeout, registry
 from mcp_server_langgraph.resilience._machines.places import LoopWaiter
 from mcp_server_langgraph.resilience.metrics import HistogramValue
 from mcp_server_langgraph.resilience.testing import settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Work:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,13 +18,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience._machines.places import ThreadWaiter
 from mcp_server_langgraph.resilience._stack import pipeline_of
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def numbers(bulkhead: Bulkhead) -> tuple[int, int, int, int]:

@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import gc
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,18 +19,10 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     Timeout,
     collect_degradations,
-    registry,
     timeout,
 )
 from mcp_server_langgraph.resilience._cache_at import _LEADING
 from mcp_server_langgraph.resilience.testing import settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Slow:

@@ -19,19 +19,11 @@ from mcp_server_langgraph.resilience import (
     Pipeline,
     Retry,
     Timeout,
-    registry,
     subscribe,
     timeout,
 )
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.breaker_calls import call, fine, gauge, transitions
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.fixture

@@ -7,23 +7,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mcp_server_langgraph.resilience import (
-    CircuitBreaker,
-    CircuitOpen,
-    Event,
-    Pipeline,
-    registry,
-    subscribe,
-)
+from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, Event, Pipeline, subscribe
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.breaker_calls import call, gauge, transitions
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.fixture

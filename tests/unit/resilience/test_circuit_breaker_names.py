@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ from mcp_server_langgraph.resilience import (
     with_bulkhead,
 )
 from tests.support.breaker_calls import call
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def test_the_same_name_with_the_same_settings_is_the_same_breaker() -> None:

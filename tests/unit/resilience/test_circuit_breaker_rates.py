@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -21,13 +21,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.breaker_calls import call
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def breaker_of(**options: Any) -> tuple[CircuitBreaker, Pipeline]:

@@ -19,13 +19,6 @@ from mcp_server_langgraph.resilience import (
 from tests.support.breaker_calls import call
 
 
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
 @pytest.fixture
 def events() -> Iterator[list[Event]]:
     told: list[Event] = []

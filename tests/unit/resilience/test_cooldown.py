@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time as wall
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -22,13 +22,6 @@ from mcp_server_langgraph.resilience import (
     subscribe,
 )
 from mcp_server_langgraph.resilience.testing import settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class StatusError(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -17,23 +17,12 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     current_deadline,
     detached,
-    registry,
     remaining,
     timeout,
 )
 from mcp_server_langgraph.resilience.deadline import INHERITED
 from mcp_server_langgraph.resilience.testing import advance, settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.clock import now
 
 
 async def look() -> float | None:

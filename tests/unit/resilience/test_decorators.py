@@ -7,7 +7,7 @@ import functools
 import subprocess
 import sys
 import types
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
 
 import pytest
@@ -28,20 +28,10 @@ from mcp_server_langgraph.resilience import (
 from mcp_server_langgraph.resilience._stack import pipeline_of
 from mcp_server_langgraph.resilience.pipeline import Pipeline
 from mcp_server_langgraph.resilience.testing import settle
+from tests.support.clock import now
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def one_pipeline(fn: Callable[..., Any]) -> Pipeline:
@@ -53,12 +43,7 @@ def one_pipeline(fn: Callable[..., Any]) -> Pipeline:
 
 # ADR-0030, "Decorator-Based API": the imports, the decorators and the signature as it writes them.
 ADR = """
-from mcp_server_langgraph.resilience import (
-    circuit_breaker,
-    retry_with_backoff,
-    with_timeout,
-    with_bulkhead
-)
+from mcp_server_langgraph.resilience import circuit_breaker, retry_with_backoff, with_timeout, with_bulkhead
 
 @circuit_breaker(name="openfga", fail_max=5, timeout=60)
 @retry_with_backoff(max_attempts=3, exponential_base=2)

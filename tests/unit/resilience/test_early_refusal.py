@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,17 +21,9 @@ from mcp_server_langgraph.resilience import (
     Verdict,
     classify,
     current_deadline,
-    registry,
 )
 from mcp_server_langgraph.resilience.metrics import HistogramValue
 from mcp_server_langgraph.resilience.policy import Guard, Site
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def fail() -> None:

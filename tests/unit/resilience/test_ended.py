@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,16 +21,8 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     Timeout,
     Value,
-    registry,
 )
 from mcp_server_langgraph.resilience.metrics import HistogramValue
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def answer(*parts: str, end: str = "") -> str:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import gc
 import inspect
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -29,13 +29,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience._functions import kind_of, qualified_name
 from mcp_server_langgraph.resilience.policy import Proceed
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,26 +18,15 @@ from mcp_server_langgraph.resilience import (
     Retry,
     Timeout,
     current_hedge,
-    registry,
     with_hedge,
 )
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.attempts import Attempt, Attempts
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
+from tests.support.clock import now
 
 
 def hedge(delay: float = 1.0, **options: Any) -> Hedge:
     return Hedge(delay, budget=Budget.unlimited(), **options)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def test_a_call_that_answers_in_time_is_not_hedged_and_makes_no_task() -> None:

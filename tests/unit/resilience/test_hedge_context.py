@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import pytest
-
-from mcp_server_langgraph.resilience import Budget, Hedge, Pipeline, current_hedge, registry
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
+from mcp_server_langgraph.resilience import Budget, Hedge, Pipeline, current_hedge
 
 
 def hedge(delay: float = 1.0, **options: Any) -> Hedge:

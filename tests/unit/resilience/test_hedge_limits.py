@@ -23,13 +23,7 @@ from mcp_server_langgraph.resilience import (
     subscribe,
 )
 from tests.support.attempts import Attempt, Attempts
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
+from tests.support.clock import now
 
 
 @pytest.fixture
@@ -38,10 +32,6 @@ def heard() -> Iterator[list[Event]]:
     unsubscribe = subscribe(events.append)
     yield events
     unsubscribe()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def hedge(delay: float = 1.0, **options: Any) -> Hedge:

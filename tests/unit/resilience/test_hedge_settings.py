@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,13 +20,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience.config import install
 from tests.support.attempts import Attempt, Attempts
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -18,26 +18,15 @@ from mcp_server_langgraph.resilience import (
     Retry,
     StreamInterrupted,
     Timeout,
-    registry,
     with_hedge,
 )
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.attempts import Attempt, Attempts
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
+from tests.support.clock import now
 
 
 def hedge(delay: float = 1.0, **options: Any) -> Hedge:
     return Hedge(delay, budget=Budget.unlimited(), **options)
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 async def test_a_stream_whose_first_item_is_late_is_opened_a_second_time() -> None:

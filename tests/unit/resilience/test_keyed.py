@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import Any
 
@@ -22,17 +22,9 @@ from mcp_server_langgraph.resilience import (
     Retry,
     Timeout,
     Value,
-    registry,
 )
 from mcp_server_langgraph.resilience.policy import Call, Policy, Proceed, ProceedStream, Site
 from mcp_server_langgraph.resilience.testing import settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def breaker_for(key: object) -> CircuitBreaker:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -29,13 +28,6 @@ from mcp_server_langgraph.resilience import (
 from mcp_server_langgraph.resilience import config as layer_config
 from mcp_server_langgraph.resilience.keyed import SHOWN_KEYS
 from mcp_server_langgraph.resilience.testing import run, settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def keyed_breakers(max_keys: int, max_labels: int | None = None) -> tuple[Keyed, Pipeline]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
 import pybreaker
@@ -19,13 +19,6 @@ from mcp_server_langgraph.resilience import (
     registry,
 )
 from mcp_server_langgraph.resilience.metrics import CircuitBreakerMetricsListener
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Plain:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -19,13 +19,6 @@ from mcp_server_langgraph.resilience import (
     subscribe,
 )
 from mcp_server_langgraph.resilience.retry import Kind
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 class Named(Policy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -30,13 +30,6 @@ from mcp_server_langgraph.resilience.policy import Call, Policy, Proceed
 from mcp_server_langgraph.resilience.testing import settle
 
 ABC = ("a", "b", "c")
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def in_turn(**options: Any) -> Outlier:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 
 import pytest
 
@@ -22,17 +22,9 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     Value,
     budget,
-    registry,
 )
 from mcp_server_langgraph.resilience.presets import PRESETS
 from tests.support.dependency import HTTPError
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def order(pipeline: Pipeline) -> str:

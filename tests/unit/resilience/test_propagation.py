@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from typing import Any
 
@@ -33,13 +32,6 @@ from mcp_server_langgraph.resilience import (
     timeout,
 )
 from mcp_server_langgraph.resilience.propagation import ATTEMPT
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def count(metric: str) -> dict[tuple[str, ...], Any]:

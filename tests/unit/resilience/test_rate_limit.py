@@ -26,13 +26,6 @@ from mcp_server_langgraph.resilience._machines.tokens import TokenBucket
 from mcp_server_langgraph.resilience.testing import settle
 
 
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
 def time() -> float:
     return asyncio.get_running_loop().time()
 

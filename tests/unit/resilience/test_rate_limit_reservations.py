@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -16,17 +16,9 @@ from mcp_server_langgraph.resilience import (
     Pipeline,
     RateLimit,
     RateLimited,
-    registry,
     subscribe,
 )
 from mcp_server_langgraph.resilience.testing import settle
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def left(limit: RateLimit) -> float:

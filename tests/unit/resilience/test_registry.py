@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
@@ -27,13 +26,6 @@ from mcp_server_langgraph.resilience import (
     subscribe,
 )
 from mcp_server_langgraph.resilience.metrics import Metric
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def down() -> None:

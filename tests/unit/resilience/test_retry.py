@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,20 +22,12 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     Timeout,
     Verdict,
-    registry,
     retry_with_backoff,
 )
 from mcp_server_langgraph.resilience._machines.backoff import MARGIN
 from mcp_server_langgraph.resilience.outcome import Outcome
 from mcp_server_langgraph.resilience.testing import run
 from tests.support.dependency import Dependency, HTTPError, down
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def plain(**options: Any) -> Retry:

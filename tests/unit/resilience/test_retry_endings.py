@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience.policy import Call, Proceed
 from tests.support.dependency import Dependency, HTTPError, down
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 def plain(**options: Any) -> Retry:

@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import (
-    Budget,
-    ConfigurationError,
-    Limit,
-    Pipeline,
-    Retry,
-    registry,
-    throttled,
-)
+from mcp_server_langgraph.resilience import Budget, ConfigurationError, Limit, Pipeline, Retry, throttled
 from tests.support.dependency import Dependency, HTTPError
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def times(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,13 +21,6 @@ from mcp_server_langgraph.resilience import (
 )
 from mcp_server_langgraph.resilience.policy import Policy
 from mcp_server_langgraph.resilience.testing import DeadlockError, VirtualClockLoop, run
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def nothing() -> None: ...

@@ -14,20 +14,12 @@ from mcp_server_langgraph.resilience import (
     Event,
     Pipeline,
     Retry,
-    registry,
     retry_with_backoff,
     stacking,
     subscribe,
 )
 from mcp_server_langgraph.resilience.policy import Policy
 from tests.support.dependency import Dependency, down
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 @pytest.fixture

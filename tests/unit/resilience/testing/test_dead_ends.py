@@ -8,10 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mcp_server_langgraph.resilience.testing import DeadlockError, EndlessLoopError, run
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.clock import now
 
 
 async def for_ever() -> None:

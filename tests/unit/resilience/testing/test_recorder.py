@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
-from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline, Retry, registry
+from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline, Retry
 from mcp_server_langgraph.resilience.testing import Recorder, Scripted
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
 
 
 async def recorded() -> Recorder:

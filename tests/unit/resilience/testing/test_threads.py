@@ -6,10 +6,7 @@ import threading
 import pytest
 
 from mcp_server_langgraph.resilience.testing import DeadlockError, run, settle, waiting_for_threads
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.clock import now
 
 
 async def for_ever() -> None:
