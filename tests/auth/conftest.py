@@ -1,11 +1,15 @@
-"""Running servers of the Redis protocol."""
+"""Running servers of the Redis protocol and of OpenFGA's."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mcp_server_langgraph.resilience import registry
+from tests.auth.openfga_checks import DOCUMENT
+from tests.support.openfga_server import OpenFGAServer
 from tests.support.redis_server import RedisServer
+from tests.support.tcp_proxy import TcpProxy
 
 
 @pytest.fixture(params=["valkey", "redis"])
@@ -19,4 +23,25 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
 def valkey(tmp_path: Path) -> Iterator[RedisServer]:
     """A running Valkey, for tests that need no second opinion."""
     with RedisServer(tmp_path / "data", "valkey") as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(valkey: RedisServer) -> Iterator[TcpProxy]:
+    """What stands between a client and Valkey, and can be cut."""
+    with TcpProxy(valkey.port) as running:
+        yield running
+
+
+@pytest.fixture
+def quick_retries(fresh_registry: None) -> None:
+    """Attempts follow each other at once."""
+    registry.reload({"RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.001"})
+
+
+@pytest.fixture
+def openfga(quick_retries: None) -> Iterator[OpenFGAServer]:
+    """A stand-in for OpenFGA that knows one viewer of one document."""
+    with OpenFGAServer() as running:
+        running.grant("user:ann", "viewer", DOCUMENT)
         yield running

@@ -23,14 +23,9 @@ pytestmark = pytest.mark.real_time
 
 
 @pytest.fixture
-def keycloak() -> Iterator[KeycloakServer]:
+def keycloak(quick_retries: None) -> Iterator[KeycloakServer]:
     with KeycloakServer() as running:
         yield running
-
-
-@pytest.fixture(autouse=True)
-def quick_retries(fresh_registry: None) -> None:
-    registry.reload({"RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.001"})
 
 
 @asynccontextmanager
