@@ -1,4 +1,4 @@
-"""For every test: a fresh registry, and for an ``async def`` a loop.
+"""For every test: a fresh registry, and for an ``async def`` a loop; ``events`` for those that ask for them.
 
 The loop's time is virtual, or real where a test is marked ``real_time``.
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import registry
+from mcp_server_langgraph.resilience import Event, registry, subscribe
 from mcp_server_langgraph.resilience.testing import run
 
 AsyncTest = Callable[..., Coroutine[Any, Any, object]]
@@ -28,6 +28,15 @@ def fresh_registry() -> Iterator[None]:
     registry.reset()
     yield
     registry.reset()
+
+
+@pytest.fixture
+def events() -> Iterator[list[Event]]:
+    """What is told while the test runs."""
+    told: list[Event] = []
+    unsubscribe = subscribe(told.append)
+    yield told
+    unsubscribe()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,4 +1,4 @@
-"""A dependency whose attempts are scripted one by one, and that knows what became of each."""
+"""A dependency whose attempts are scripted one by one, that knows what became of each, and hedges for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_server_langgraph.resilience import current_hedge
+from mcp_server_langgraph.resilience import Budget, Hedge, current_hedge
+
+
+def hedge(delay: float = 1.0, **options: Any) -> Hedge:
+    """A hedge that no budget holds back."""
+    return Hedge(delay, budget=Budget.unlimited(), **options)
 
 
 @dataclass

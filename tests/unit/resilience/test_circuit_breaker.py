@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,19 +18,10 @@ from mcp_server_langgraph.resilience import (
     Pipeline,
     Retry,
     Timeout,
-    subscribe,
     timeout,
 )
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.breaker_calls import call, fine, gauge, transitions
-
-
-@pytest.fixture
-def events() -> Iterator[list[Event]]:
-    told: list[Event] = []
-    unsubscribe = subscribe(told.append)
-    yield told
-    unsubscribe()
 
 
 class StatusError(Exception):

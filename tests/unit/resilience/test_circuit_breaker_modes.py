@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, Event, Pipeline, subscribe
+from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, Event, Pipeline
 from mcp_server_langgraph.resilience.testing import settle
 from tests.support.breaker_calls import call, gauge, transitions
-
-
-@pytest.fixture
-def events() -> Iterator[list[Event]]:
-    told: list[Event] = []
-    unsubscribe = subscribe(told.append)
-    yield told
-    unsubscribe()
-
 
 MODES: dict[str, Callable[[CircuitBreaker], None]] = {
     "forced_open": CircuitBreaker.force_open,

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.resilience import (
-    CircuitBreaker,
-    ConfigurationError,
-    Event,
-    Pipeline,
-    registry,
-    subscribe,
-)
+from mcp_server_langgraph.resilience import CircuitBreaker, ConfigurationError, Event, Pipeline, registry
 from tests.support.breaker_calls import call
-
-
-@pytest.fixture
-def events() -> Iterator[list[Event]]:
-    told: list[Event] = []
-    unsubscribe = subscribe(told.append)
-    yield told
-    unsubscribe()
 
 
 def test_every_setting_has_a_variable_and_a_service_may_have_its_own() -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 
 from mcp_server_langgraph.resilience import (
-    Budget,
     CircuitBreaker,
-    Hedge,
     Kind,
     Pipeline,
     Retry,
@@ -21,12 +19,8 @@ from mcp_server_langgraph.resilience import (
     with_hedge,
 )
 from mcp_server_langgraph.resilience.testing import settle
-from tests.support.attempts import Attempt, Attempts
+from tests.support.attempts import Attempt, Attempts, hedge
 from tests.support.clock import now
-
-
-def hedge(delay: float = 1.0, **options: Any) -> Hedge:
-    return Hedge(delay, budget=Budget.unlimited(), **options)
 
 
 async def test_a_call_that_answers_in_time_is_not_hedged_and_makes_no_task() -> None:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from typing import Any
 
-from mcp_server_langgraph.resilience import Budget, Hedge, Pipeline, current_hedge
-
-
-def hedge(delay: float = 1.0, **options: Any) -> Hedge:
-    return Hedge(delay, budget=Budget.unlimited(), **options)
+from mcp_server_langgraph.resilience import Pipeline, current_hedge
+from tests.support.attempts import hedge
 
 
 async def test_the_primary_shares_the_callers_context_and_a_hedge_has_a_copy_from_the_beginning() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -20,22 +18,9 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     Timeout,
     registry,
-    subscribe,
 )
-from tests.support.attempts import Attempt, Attempts
+from tests.support.attempts import Attempt, Attempts, hedge
 from tests.support.clock import now
-
-
-@pytest.fixture
-def heard() -> Iterator[list[Event]]:
-    events: list[Event] = []
-    unsubscribe = subscribe(events.append)
-    yield events
-    unsubscribe()
-
-
-def hedge(delay: float = 1.0, **options: Any) -> Hedge:
-    return Hedge(delay, budget=Budget.unlimited(), **options)
 
 
 async def several(pipeline: Pipeline, count: int, *script: Attempt) -> list[int]:
@@ -161,7 +146,7 @@ async def test_a_deadline_cuts_primary_and_hedge_and_both_count_against_the_depe
     assert sum(breaker.snapshot().failures.values()) == 2
 
 
-async def test_hedges_that_do_not_win_are_switched_off_for_a_while(heard: list[Event]) -> None:
+async def test_hedges_that_do_not_win_are_switched_off_for_a_while(events: list[Event]) -> None:
     policy = hedge()
     pipeline = Pipeline("svc", policy)
     await several(pipeline, 20, Attempt(1.25), Attempt(60))
@@ -170,7 +155,7 @@ async def test_hedges_that_do_not_win_are_switched_off_for_a_while(heard: list[E
     await asyncio.sleep(30)
     assert policy.snapshot().off is None
     assert await pipeline.call(Attempts(Attempt(5), Attempt(0.5))) == 1
-    switched = [event for event in heard if event.kind != "hedge"]
+    switched = [event for event in events if event.kind != "hedge"]
     assert [(event.kind, event.pipeline, event.details) for event in switched] == [
         ("hedge_off", "svc", {"reason": "not_winning", "seconds": 30.0}),
         ("hedge_on", "svc", {}),
@@ -202,11 +187,11 @@ async def test_a_call_that_is_cancelled_says_nothing_about_hedging() -> None:
     assert policy.snapshot().wasted_seconds == 25
 
 
-async def test_what_happened_is_told_and_counted(heard: list[Event]) -> None:
+async def test_what_happened_is_told_and_counted(events: list[Event]) -> None:
     policy = hedge(max_hedges=2)
     pipeline = Pipeline("svc", policy)
     assert await pipeline.call(Attempts(Attempt(60), Attempt(0.5, ConnectionError()), Attempt(0.5))) == 2
-    assert [event.details for event in heard] == [
+    assert [event.details for event in events] == [
         {"number": 1, "why": "slow"},
         {"number": 2, "why": "failed"},
     ]

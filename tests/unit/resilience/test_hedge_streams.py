@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any
 
 import pytest
 
 from mcp_server_langgraph.resilience import (
-    Budget,
     Bulkhead,
     CircuitBreaker,
-    Hedge,
     Pipeline,
     Retry,
     StreamInterrupted,
@@ -21,12 +18,8 @@ from mcp_server_langgraph.resilience import (
     with_hedge,
 )
 from mcp_server_langgraph.resilience.testing import settle
-from tests.support.attempts import Attempt, Attempts
+from tests.support.attempts import Attempt, Attempts, hedge
 from tests.support.clock import now
-
-
-def hedge(delay: float = 1.0, **options: Any) -> Hedge:
-    return Hedge(delay, budget=Budget.unlimited(), **options)
 
 
 async def test_a_stream_whose_first_item_is_late_is_opened_a_second_time() -> None:

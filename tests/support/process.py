@@ -1,0 +1,85 @@
+"""A real component as a process of its own, to be killed, hung and restarted by tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Self
+
+from tests.support.components import require
+from tests.support.ports import free_port
+
+__all__ = ["Process"]
+
+
+class Process:
+    """A program on a free port, in a folder of its own.
+
+    Port and folder stay the same over restarts. The methods block, for less than half a minute.
+    """
+
+    def __init__(self, folder: Path, component: str) -> None:
+        self.program = require(component)
+        self.folder = folder
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self) -> list[str]:
+        """What is executed; files that it reads may be written here."""
+        raise NotImplementedError
+
+    def answers(self) -> bool:
+        """Whether it does what it is there for."""
+        raise NotImplementedError
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
+
+    def start(self) -> Self:
+        """Start the program and wait until it answers."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
+        give_up = time.monotonic() + 30.0
+        while not self.answers():
+            if time.monotonic() > give_up or self._running().poll() is not None:
+                raise TimeoutError(f"no answer; see {self.folder / 'server.log'}")
+            time.sleep(0.02)
+        return self
+
+    def kill(self) -> None:
+        """End the program at once, as `kill -9` does."""
+        process = self._running()
+        process.kill()
+        process.wait(10)
+        self._process = None
+
+    def pause(self) -> None:
+        """Hang: connections are still accepted by the kernel, and nothing is answered."""
+        process = self._running()
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Go on after a `pause`."""
+        self._running().send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End the program, whatever state it is in."""
+        if self._process is not None:
+            self.kill()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process
