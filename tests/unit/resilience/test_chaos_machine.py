@@ -80,6 +80,24 @@ def test_it_strikes_as_often_as_its_rate_says(rate: float) -> None:
     assert abs(struck - rate * calls) <= 5 * (calls * rate * (1 - rate)) ** 0.5
 
 
+@pytest.mark.parametrize(
+    ("windows", "struck"),
+    [
+        ((), list(range(14))),
+        ((Window(),), list(range(14))),
+        ((Window(2, 4),), [2, 3]),
+        ((Window(2, 4, every=5),), [2, 3, 7, 8, 12, 13]),
+        ((Window(1, 3), Window(8, 9)), [1, 2, 8]),
+    ],
+)
+def test_a_window_is_open_from_its_start_to_before_its_stop(
+    windows: tuple[Window, ...], struck: list[int]
+) -> None:
+    machine = ChaosMachine(1.0, 1e9, windows)
+    machine.on(100.0)
+    assert [second for second in range(14) if machine.strikes(100.0 + second)] == struck
+
+
 def test_a_window_that_is_closed_uses_the_chance_up_all_the_same() -> None:
     free, bound = ChaosMachine(0.5, 1e9, seed=7), ChaosMachine(0.5, 1e9, (Window(10),), seed=7)
     free.on(0.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -97,9 +99,11 @@ def raised(exc: Exception) -> Exception:
         return caught
 
 
-@pytest.mark.parametrize("exc", [ConnectionError(111, "refused"), CircuitOpen("s", 3.0), ValueError("text")])
-def test_each_gets_a_copy_with_everything_on_it(exc: Exception) -> None:
-    original = raised(exc)
+@pytest.mark.parametrize(
+    ("kind", "args"), [(ConnectionError, (111, "refused")), (CircuitOpen, ("s", 3.0)), (ValueError, ("text",))]
+)
+def test_each_gets_a_copy_with_everything_on_it(kind: Callable[..., Exception], args: tuple[Any, ...]) -> None:
+    original = raised(kind(*args))
     twin = own_copy(original)
     assert twin is not original
     assert (type(twin), twin.args, str(twin)) == (type(original), original.args, str(original))

@@ -83,11 +83,17 @@ def test_resets_come_in_many_forms(text: str, seconds: float | None) -> None:
         {"x-ratelimit-limit-tokens": "100"},
         {"x-ratelimit-remaining-tokens": "many"},
         {"x-ratelimit-remaining-tokens": "nan"},
+        {"x-ratelimit-remaining-tokens": "inf"},
         {},
     ],
 )
 def test_what_means_nothing_was_not_said(headers: dict[str, str]) -> None:
     assert readings(headers, NOON) == {}
+
+
+def test_that_nothing_is_left_is_said_with_a_0() -> None:
+    headers = {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": "0"}
+    assert readings(headers, NOON) == {"tokens": Reading(100, 0, None)}
 
 
 def test_bytes_are_read_too() -> None:
