@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from itertools import groupby, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -72,6 +74,21 @@ def test_what_is_out_of_range_counts_as_the_nearest_that_is_not(value: float) ->
     assert close(machine.known, min(max(value, LEAST), MOST))
 
 
+def test_before_the_first_value_nothing_is_known_and_no_window_runs() -> None:
+    machine = Quantile(0.5, WINDOW)
+    assert (machine.known, machine.total, machine.ends) == (None, 0, -math.inf)
+    assert (machine.of(0.5), machine.total) == (None, 0)
+
+
+def test_the_answer_is_looked_for_when_a_32nd_part_of_the_values_is_new() -> None:
+    machine, told = Quantile(0.5, WINDOW), []
+    for _ in range(1000):
+        machine.add(1.0, 0.0)
+        told.append(machine.total)
+    looks = [total for total, _ in groupby(told)]
+    assert all(later == total + max(1, total // 32) for total, later in pairwise(looks))
+
+
 def test_nothing_is_known_before_enough_values() -> None:
     machine = Quantile(0.5, WINDOW, enough=3)
     known = []
@@ -99,12 +116,20 @@ def test_another_share_is_told_from_the_values_that_are_known() -> None:
     assert close(machine.known, 3.0)
 
 
-def test_a_thread_that_is_late_by_less_than_a_window_makes_nobody_forget() -> None:
+@pytest.mark.parametrize("late", [15.9, 12.0, 8.0])
+def test_a_thread_that_is_late_by_a_window_at_most_makes_nobody_forget(late: float) -> None:
     machine = Quantile(1.0, WINDOW)
-    machine.add(5.0, 7.9)
-    machine.add(1.0, 8.1)
-    machine.add(1.0, 7.9)
+    machine.add(5.0, 15.9)
+    machine.add(1.0, 16.1)
+    machine.add(1.0, late)
     assert (machine.total, close(machine.known, 5.0)) == (3, True)
+
+
+def test_a_time_before_that_is_another_clock_s() -> None:
+    machine = Quantile(1.0, WINDOW)
+    machine.add(5.0, 16.0)
+    machine.add(1.0, 7.9)
+    assert (machine.total, close(machine.known, 1.0)) == (1, True)
 
 
 def test_a_clock_that_began_anew_makes_it_forget_the_other_ones_values() -> None:
