@@ -100,9 +100,12 @@ def raised(exc: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("kind", "args"), [(ConnectionError, (111, "refused")), (CircuitOpen, ("s", 3.0)), (ValueError, ("text",))]
+    ("kind", "args"),
+    [(ConnectionError, (111, "refused")), (CircuitOpen, ("s", 3.0)), (ValueError, ("text",))],
 )
-def test_each_gets_a_copy_with_everything_on_it(kind: Callable[..., Exception], args: tuple[Any, ...]) -> None:
+def test_each_gets_a_copy_with_everything_on_it(
+    kind: Callable[..., Exception], args: tuple[Any, ...]
+) -> None:
     original = raised(kind(*args))
     twin = own_copy(original)
     assert twin is not original

@@ -93,33 +93,37 @@ def test_a_line_of_ones_own_is_told_the_time_of_what_happens() -> None:
     line = Timed()
     places = Places(1, line)
     places.free.pop()
-    waiters = [ThreadWaiter() for _ in range(3)]
-    for now, waiter in enumerate(waiters, 1):
-        places.enqueue(waiter, 3, float(now))
-    places.withdraw(waiters[0], 4.0)
+    first, second, third, last = (ThreadWaiter() for _ in range(4))
+    places.enqueue(first, 9, 1.0)
+    places.enqueue(second, 9, 2.0)
+    places.withdraw(first, 3.0)
+    places.enqueue(first, 9, 4.0)
     places.give_back(5.0)
-    places.resize(2, 6.0)
+    places.free.append(None)
+    places.enqueue(third, 9, 6.0)
+    places.resize(2, 7.0)
+    places.enqueue(last, 9, 8.0)
+    places.free.append(None)
+    places.settle(9.0)
     assert line.log == [
-        ("join", 1.0),
-        ("join", 2.0),
-        ("join", 3.0),
-        ("leave", 4.0),
-        ("next", 5.0),
-        ("next", 6.0),
+        *(("join", 1.0), ("join", 2.0), ("leave", 3.0), ("join", 4.0), ("next", 5.0)),
+        *(("join", 6.0), ("next", 6.0), ("next", 7.0), ("join", 8.0), ("next", 9.0)),
     ]
 
 
-def test_a_line_that_is_not_asked_for_the_time_is_told_that_it_is_0() -> None:
+def test_places_that_are_not_told_the_time_tell_their_line_that_it_is_0() -> None:
     line = Timed()
     places = Places(1, line)
     places.free.pop()
-    waiter, other = ThreadWaiter(), ThreadWaiter()
-    places.enqueue(waiter, 2)
-    places.enqueue(other, 2)
-    places.withdraw(other)
+    first, second, third, last = (ThreadWaiter() for _ in range(4))
+    for waiter in (first, second, third, last):
+        places.enqueue(waiter, 9)
+    places.withdraw(first)
     places.give_back()
-    places.give_back()
-    places.resize(1)
+    places.resize(2)
+    places.free.append(None)
+    places.settle()
+    assert [what for what, _ in line.log] == [*["join"] * 4, "leave", *["next"] * 3]
     assert {now for _, now in line.log} == {0.0}
 
 

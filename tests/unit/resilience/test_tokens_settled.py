@@ -1,4 +1,4 @@
-"""The token bucket's permits that come back, and its rate that changes: what a bucket full meanwhile has lost is lost."""
+"""The token bucket's permits that come back, and its rate that changes: what it lost by being full is lost."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from dataclasses import dataclass
+from operator import add, sub
 from typing import Final
 
 from .quota_headers import DIMENSIONS, Reading
@@ -33,10 +34,10 @@ class Amounts:
     each: tuple[float, ...]
 
     def __add__(self, other: Amounts) -> Amounts:
-        return Amounts(tuple(a + b for a, b in zip(self.each, other.each, strict=True)))
+        return Amounts(tuple(map(add, self.each, other.each)))
 
     def __sub__(self, other: Amounts) -> Amounts:
-        return Amounts(tuple(a - b for a, b in zip(self.each, other.each, strict=True)))
+        return Amounts(tuple(map(sub, self.each, other.each)))
 
 
 NOTHING: Final = Amounts((0.0,) * len(DIMENSIONS))
