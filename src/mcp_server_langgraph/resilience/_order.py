@@ -30,6 +30,7 @@ _REFUSED: Final = (
     _Inside("cache", "retry", _COUNTED),
     _Inside("cache", "hedge", "each hedge would be answered from memory"),
     _Inside("cache", "circuit_breaker", _COUNTED),
+    _Inside("cache", "outlier", "its answers would count as successes of an endpoint"),
     _Inside("shed", "retry", "a call is shed at the door, once, not attempt by attempt"),
     _Inside("throttle", "hedge", "what the client sheds would be hedged"),
 )
@@ -38,8 +39,12 @@ _DOUBTFUL: Final = (
     _Inside("hedge", "circuit_breaker", "the breaker does not see which request failed; put it inside"),
     _Inside("hedge", "quota", "hedges are not counted against the quota; put the quota inside"),
     _Inside("retry", "quota", "later attempts are not counted against the quota; put the quota inside"),
+    _Inside("retry", "outlier", "every attempt goes to the endpoint that failed; put the outlier inside"),
+    _Inside("hedge", "outlier", "every hedge goes to the endpoint that is late; put the outlier inside"),
     _Inside("throttle", "retry", "what the client sheds takes an attempt; put the throttle outside"),
 )
+# They judge who does not answer: an attempt that was cut outside of them looks like one that its caller gave up.
+_JUDGES: Final = ("circuit_breaker", "outlier")
 _ONCE: Final = {
     "retry": "retries twice: attempts would multiply; keep one Retry",
     "hedge": "hedges twice: requests would multiply; keep one Hedge",
@@ -50,7 +55,7 @@ _ONCE: Final = {
 
 def refuse(name: str, policies: Sequence[Policy]) -> None:
     """Raise `ConfigurationError` with the reason where the order cannot be right."""
-    kinds = [policy.kind for policy in policies]
+    kinds = [policy.acts_as for policy in policies]
     if len(set(map(id, policies))) < len(policies):
         raise ConfigurationError(f"pipeline {name!r} holds the same policy object twice")
     if "fallback" in kinds[1:]:
@@ -67,7 +72,7 @@ def refuse(name: str, policies: Sequence[Policy]) -> None:
 
 def _refuse_repeats(name: str, policies: Sequence[Policy]) -> None:
     """What must not be repeated must not be hedged: a hedge is a second request."""
-    kinds = {policy.kind: policy for policy in policies}
+    kinds = {policy.acts_as: policy for policy in policies}
     if "hedge" in kinds and "retry" in kinds and kinds["retry"].settings()["kind"] == "non_idempotent":
         raise ConfigurationError(
             f"pipeline {name!r}: hedge beside a retry of a non-idempotent operation: it would be done twice"
@@ -76,10 +81,11 @@ def _refuse_repeats(name: str, policies: Sequence[Policy]) -> None:
 
 def doubts(policies: Sequence[Policy]) -> list[str]:
     """What is probably not meant, a sentence each: about the order, and about settings that do not fit together."""
-    kinds = [policy.kind for policy in policies]
+    kinds = [policy.acts_as for policy in policies]
     attempt = _attempt_timeout(policies)
     of_policies = (doubt for policy in policies for doubt in policy.doubts(attempt))
-    return [*_found(_DOUBTFUL, kinds), *_about_chaos(kinds), *_about_times(policies), *of_policies]
+    of_order = [*_found(_DOUBTFUL, kinds), *_about_chaos(kinds), *_about_judges(kinds)]
+    return [*of_order, *_about_times(policies), *of_policies]
 
 
 def _attempt_timeout(policies: Sequence[Policy]) -> float | None:
@@ -104,6 +110,14 @@ def _about_chaos(kinds: Sequence[str]) -> Iterator[str]:
     if "chaos" in kinds[:-1]:
         below = kinds[kinds.index("chaos") + 1]
         yield f"{below} inside chaos: its handling of faults is not tested; put chaos innermost"
+
+
+def _about_judges(kinds: Sequence[str]) -> Iterator[str]:
+    attempt = kinds[kinds.index("retry") + 1 :] if "retry" in kinds else ()
+    for judge in _JUDGES:
+        at = attempt.index(judge) if judge in attempt else 0
+        if "timeout" in attempt[:at] and "timeout" not in attempt[at:]:
+            yield f"{judge} inside an attempt timeout: what that cuts is no failure there; put it outside"
 
 
 def _about_times(policies: Sequence[Policy]) -> Iterator[str]:

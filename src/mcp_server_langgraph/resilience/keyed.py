@@ -128,6 +128,11 @@ class Keyed(Policy):
 
     # The policies
 
+    @property
+    def acts_as(self) -> str:
+        """The kind of the policies that the keys have."""
+        return self.spare.value.policy.acts_as
+
     def _make_slot(self, key: Hashable) -> Slot:
         policy = _checked(self._make(key))
         if policy is self.spare.value.policy:

@@ -60,6 +60,11 @@ class Policy:
         """The name, for metrics and messages."""
         return self.name or "unnamed"
 
+    @property
+    def acts_as(self) -> str:
+        """The kind that counts in the order: of one policy for each key, what those are."""
+        return self.kind
+
     def bind(self, site: Site) -> Guard | Repeat | Policy:
         """What does the work at that site. The default is the policy itself, through ``run``."""
         return self

@@ -90,8 +90,8 @@ def standard(
 
     ``preset`` says what kind of operation it is (see `presets`). The other arguments are policies that replace the
     standard ones, or that have no standard: ``fallback``, ``cache``, ``throttle``, ``hedge``, ``chaos``. ``quota``:
-    what stands between hedge and breaker, each attempt: `Quota`, `RateLimit`, `Cooldown`, `Keyed` (default: a
-    `Cooldown` in the preset ``llm``, else nothing). ``budget``: of retries and hedges (default: the one of that name,
+    what stands between hedge and breaker, each attempt: `Quota`, `RateLimit`, `Cooldown`, `Outlier`, `Keyed` (default:
+    a `Cooldown` in the preset ``llm``, else nothing). ``budget``: of retries and hedges (default: the one of that name,
     which all pipelines of the service share; ``retry`` and ``hedge`` that are given bring theirs).
     ``idempotency_key``: the keyword argument that carries an idempotent write's key. Without ``attempt`` an attempt
     timeout stands there only where the settings have one for the service (``ATTEMPT_TIMEOUT``).

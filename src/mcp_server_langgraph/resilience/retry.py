@@ -114,6 +114,7 @@ class Retry(Policy):
 
     def settings(self) -> Mapping[str, Any]:
         """The settings in force."""
+        limits = {"limits": self.limits} if self.limits else {}
         return {
             "max_attempts": self.max_attempts,
             "kind": self.operation.value,
@@ -121,6 +122,9 @@ class Retry(Policy):
             "base": self.base,
             "wait_max": self.wait_max,
             "jitter": self.jitter,
+            **limits,
+            "retry_after_max": self.retry_after_max,
+            "budget": self.budget,
         }
 
     def worst_case(self, inner: Cost) -> Cost:

@@ -9,19 +9,26 @@ import pytest
 
 from mcp_server_langgraph.resilience import (
     AdaptiveLimit,
+    Budget,
     Cache,
+    Chaos,
     CircuitBreaker,
     ConfigurationError,
     Fallback,
     Hedge,
+    Outcome,
+    Outlier,
     Pipeline,
+    RateLimit,
     Retry,
     StreamInterrupted,
     Throttle,
     TimedOut,
     Timeout,
     Value,
+    Verdict,
     budget,
+    registry,
 )
 from mcp_server_langgraph.resilience.presets import PRESETS
 from tests.support.dependency import HTTPError
@@ -127,3 +134,68 @@ def test_what_is_given_replaces_the_standard() -> None:
     breaker, retry, total = CircuitBreaker("mine"), Retry(2), Timeout(7)
     pipeline = Pipeline.standard("x", breaker=breaker, retry=retry, total=total)
     assert (total, retry, breaker) == (pipeline.policies[0], *pipeline.policies[2:4])
+
+
+@pytest.mark.parametrize(("preset", "first_item", "idle"), [("llm", 45, 20), ("stream", 10, 20)])
+async def test_a_stream_has_clocks_for_its_first_piece_and_between_two(
+    preset: str, first_item: float, idle: float
+) -> None:
+    async def late(first: float, second: float) -> AsyncGenerator[int, None]:
+        await asyncio.sleep(first)
+        yield 1
+        await asyncio.sleep(second)
+        yield 2
+
+    async def end(first: float, second: float) -> tuple[str, float]:
+        began = asyncio.get_running_loop().time()
+        pipeline = Pipeline.standard("llm.x", preset)
+        with pytest.raises((TimedOut, StreamInterrupted)) as caught:
+            _ = [item async for item in pipeline.stream(late, first, second)]
+        cut = caught.value if isinstance(caught.value, TimedOut) else caught.value.__cause__
+        assert isinstance(cut, TimedOut)
+        return cut.clock, asyncio.get_running_loop().time() - began
+
+    assert await end(first_item + 1, 0) == ("first item", first_item)
+    assert await end(1, idle + 1) == ("idle", 1 + idle)
+
+
+def test_the_settings_of_the_service_bring_an_attempt_timeout() -> None:
+    registry.reload({"X_ATTEMPT_TIMEOUT": "2"})
+    assert order(Pipeline.standard("x")) == "timeout > bulkhead > retry > circuit_breaker > timeout"
+    assert Pipeline.standard("x").describe()["policies"][-1]["seconds"] == 2
+    assert Pipeline.standard("x", attempt=Timeout(5)).policies[-1].settings() == {"seconds": 2}
+
+
+def test_what_stands_before_the_breaker_and_chaos_have_their_places() -> None:
+    pipeline = Pipeline.standard(
+        "x", "llm", quota=[RateLimit(5), Outlier(["a", "b"])], chaos=Chaos(latency=1)
+    )
+    assert order(pipeline) == "timeout > bulkhead > retry > rate_limit > outlier > circuit_breaker > chaos"
+    assert "cooldown" not in order(Pipeline.standard("x", "llm", quota=[]))
+
+
+async def test_classifier_judge_operation_and_budget_are_those_given() -> None:
+    mine = Budget.unlimited()
+    asked: list[BaseException] = []
+
+    def classifier(exc: BaseException) -> Verdict:
+        asked.append(exc)
+        return Verdict(Outcome.NEUTRAL)
+
+    pipeline = Pipeline.standard(
+        "x", operation="find", budget=mine, classifier=classifier, is_failure=lambda result: result is None
+    )
+    assert (pipeline.site.operation, retry_of(pipeline).budget) == ("find", mine)
+    error = ConnectionError()
+    down = Counted(error)
+    with pytest.raises(ConnectionError):
+        await pipeline.call(down)
+    assert (len(down.keys), set(asked)) == (1, {error})  # neutral, so not retried
+
+    calls = []
+
+    async def empty() -> None:
+        calls.append(1)
+
+    await pipeline.call(empty)
+    assert len(calls) == 3

@@ -98,3 +98,12 @@ def test_values_out_of_range_are_refused(arguments: dict[str, Any], word: str) -
 
 async def test_unions_of_types_are_types_too() -> None:
     assert len(await times(limits=[Limit(TimeoutError | ConnectionError, 2)])) == 2  # type: ignore[arg-type]
+
+
+def test_the_settings_show_limits_and_budget() -> None:
+    limit = Limit(ConnectionError, max_attempts=2)
+    retry = Retry(4, limits=[limit], retry_after_max=30, budget=Budget(0.1, per_second=2.0))
+    shown = Pipeline("svc", retry).describe()["policies"][0]
+    assert (shown["limits"], shown["retry_after_max"], shown["budget"]) == ((limit,), 30, retry.budget)
+    assert repr(retry).endswith("retry_after_max=30, budget=Budget(ratio=0.1, per_second=2.0))")
+    assert "limits" not in Retry().settings()
