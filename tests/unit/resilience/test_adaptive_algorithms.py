@@ -171,3 +171,50 @@ def test_half_of_the_limit_in_use_is_enough_to_move_it_and_less_is_not(make: Any
         before = machine.limit = 20.0
         machine.update(Observed(0.01, in_flight, dropped=False, chance=0.0))
         assert (machine.limit > before) is grows
+
+
+@pytest.mark.parametrize(("waiting", "moved"), [(3, 18), (4, 3), (8, 3), (9, 0), (18, 0), (19, -3)])
+def test_vegas_moves_a_limit_of_four_digits_by_three_times_as_much(waiting: int, moved: int) -> None:
+    machine = Vegas(2000, 1, 5000)
+    machine.update(Observed(1.0, 2000, dropped=False, chance=0.0))
+    machine.update(Observed(2000 / (2000.5 - waiting), 2000, dropped=False, chance=0.0))
+    assert machine.limit == 2000 + moved
+
+
+def test_vegas_measures_anew_after_as_many_windows_as_the_limit_and_chance_say() -> None:
+    machine = Vegas(20, 1, 100, chance=0.5)
+    shortest = []
+    for round_trip, windows in ((1.0, 1), (2.0, 448), (2.0, 1), (3.0, 299), (3.0, 1)):
+        for _ in range(windows):
+            machine.update(Observed(round_trip, 0, dropped=False, chance=0.0))
+        shortest.append(machine.shortest)
+    assert shortest == [1.0, 1.0, 2.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("make", "bounds"), [(Gradient2, (20, 20, 200)), (Vegas, (20, 1, 1000)), (AIMD, (20, 20, 200))]
+)
+def test_defaults_are_those_of_the_source(make: Any, bounds: tuple[int, int, int]) -> None:
+    machine = make()
+    assert (machine.limit, machine.least, machine.most) == bounds
+
+
+def test_vegas_measures_anew_as_soon_as_may_be_where_no_chance_is_given() -> None:
+    assert Vegas().jitter == Vegas(chance=0.0).jitter
+
+
+def test_gradient2_lets_four_wait_and_learns_the_usual_from_six_hundred_windows() -> None:
+    machine = Gradient2()
+    machine.update(Observed(1.0, 20, dropped=False, chance=0.0))
+    assert machine.limit == pytest.approx(20 + 4 * 0.2)
+    for round_trip in [1.0] * 9 + [2.0]:
+        machine.update(Observed(round_trip, 0, dropped=False, chance=0.0))
+    assert machine.usual.value == pytest.approx(1 + 2 / 601)
+
+
+def test_gradient2_forgets_faster_only_where_the_usual_is_more_than_twice_the_present() -> None:
+    for first, usual in ((3.0, 2.0), (3.5, 2.25 * 0.95)):
+        machine = Gradient2()
+        for round_trip in (first, 1.0):
+            machine.update(Observed(round_trip, 0, dropped=False, chance=0.0))
+        assert machine.usual.value == pytest.approx(usual)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mcp_server_langgraph.resilience._machines.admission_queue import AdmissionQueue
-from mcp_server_langgraph.resilience._machines.codel import CoDel
+from mcp_server_langgraph.resilience._machines.admission_queue import (
+    AdmissionQueue,
+    Entry,
+    Lane,
+)
 from mcp_server_langgraph.resilience._machines.places import Places
 from mcp_server_langgraph.resilience._machines.shares import Shares
 
@@ -182,12 +186,101 @@ TestLineAgainstModel = LineAgainstModel.TestCase
 TestLineAgainstModel.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
-def test_a_line_is_stretched_to_the_length_of_round_trips_and_not_below_what_was_set() -> None:
-    codel = CoDel(target=0.005, interval=0.1)
-    codel.stretch(10.0)
-    assert (codel.target, codel.interval) == (0.5, 10.0)
-    codel.set(0.6, 1.0)
-    assert (codel.target, codel.interval) == (0.6, 10.0)
-    codel.set(0.005, 0.1)
-    codel.stretch(0.01)
-    assert (codel.target, codel.interval) == (pytest.approx(0.005), 0.1)
+def line_of(guaranteed: dict[int, float] | None = None) -> AdmissionQueue:
+    """A line of two levels and a limit of two."""
+    line = AdmissionQueue(Shares(2, guaranteed or {}), 2)
+    for lane in line.lanes:
+        lane.codel.set(target=0.5, interval=4.0)
+    return line
+
+
+def comes(line: AdmissionQueue, now: float, level: int = 0, *, until: float = 100.0, room: int = 9) -> Caller:
+    caller = Caller(0, level, until, line.shares.busy[level])
+    assert line.join(caller, room, now)
+    return caller
+
+
+def test_who_came_first_is_next_until_the_line_stands_and_then_who_came_last() -> None:
+    line = line_of()
+    callers = [comes(line, 10.0) for _ in range(4)]
+    assert [line.next(at) for at in (14.0, 14.1, 14.2)] == [callers[0], callers[3], callers[2]]
+
+
+def test_the_limit_of_the_line_is_what_shares_are_parts_of() -> None:
+    line = line_of({0: 1.0})
+    comes(line, 10.0, 1)
+    for _ in range(2):
+        comes(line, 10.0, 0)
+    for _ in range(2):
+        served = line.next(10.0)
+        assert served is not None
+        assert served.level == 0
+        served.wake()
+    comes(line, 10.0, 0)
+    served = line.next(10.0)
+    assert served is not None
+    assert served.level == 1
+
+
+def test_a_wait_is_in_vain_from_its_end_on() -> None:
+    line = line_of()
+    late, in_time = comes(line, 10.0, until=11.0), comes(line, 10.0, until=11.1)
+    assert line.next(11.0) is in_time
+    assert (late.why, in_time.why) == ("late", None)
+
+
+@pytest.mark.parametrize(("until", "budget"), [(100.0, 4.0), (15.0, 0.5)])
+def test_a_line_emptied_by_serving_stands_no_more_and_one_that_was_too_late_does(
+    until: float, budget: float
+) -> None:
+    line = line_of()
+    comes(line, 10.0, until=until)
+    assert (line.next(15.0) is None) is (until == 15.0)
+    comes(line, 15.1)
+    assert line.lanes[0].codel.budget(15.1) == budget
+
+
+def test_a_line_whose_last_one_was_displaced_stands_for_one_interval_more() -> None:
+    line = line_of()
+    displaced = comes(line, 10.0)
+    comes(line, 15.0, 1, room=1)
+    assert displaced.why == "displaced"
+    assert [line.lanes[0].codel.budget(at) for at in (15.1, 19.1)] == [0.5, 4.0]
+
+
+class Interrupted(Lane):
+    """A lane in which something happens once, just after one was taken out of it, as the collector would have it."""
+
+    then: Callable[[Entry], object] | None = None
+
+    def take(self, *, last: bool) -> Entry | None:
+        entry = super().take(last=last)
+        if self.then is not None and entry is not None:
+            then, self.then = self.then, None
+            then(entry)
+        return entry
+
+
+def interrupted_line() -> AdmissionQueue:
+    """A line in which the first to be taken out gives up just then."""
+    line = line_of()
+    lane = Interrupted()
+    lane.then = lambda entry: line.leave(entry, 10.0)
+    line.lanes = (lane, line.lanes[1])
+    return line
+
+
+def test_who_gives_up_when_its_turn_comes_is_passed_over() -> None:
+    line = interrupted_line()
+    gone, patient = comes(line, 10.0), comes(line, 10.0)
+    assert line.next(10.0) is patient
+    assert gone.why is None
+    assert not line
+
+
+def test_who_gives_up_when_it_is_displaced_is_not_told_that_it_was() -> None:
+    line = interrupted_line()
+    patient, gone = comes(line, 10.0), comes(line, 10.0)
+    assert not line.join(Caller(0, 1, 100.0, line.shares.busy[1]), 2, 10.0)
+    assert gone.why is None
+    assert list(line) == [patient]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from mcp_server_langgraph.resilience._machines.keyed import Entry, KeyTable
+from mcp_server_langgraph.resilience._machines.keyed import _SLACK, Entry, KeyTable
 
 
 @dataclass
@@ -154,6 +156,7 @@ def test_a_search_in_vain_looks_at_each_value_once() -> None:
 
 def test_heaps_do_not_grow_with_the_calls() -> None:
     table = table_of(3)
+    longest = 0
     for number in range(3000):
         entry = table.enter(number % 3, 0.0)
         assert entry is not None
@@ -161,8 +164,10 @@ def test_heaps_do_not_grow_with_the_calls() -> None:
         table.leave(entry)
         if number > 1:
             assert table.enter("another", 0.0) is None  # sets all three aside
+        longest = max(longest, len(table._idle), len(table._held))
 
-    assert len(table._idle) + len(table._held) < 200
+    assert longest == 2 * 2 + _SLACK + 1, "longer than twice the table, less the one that is looked at"
+    assert all(table.enter(("new", number), 1e6) for number in range(3)), "what matters was swept out"
 
 
 def test_a_value_whose_worth_cannot_be_told_stays() -> None:
@@ -215,6 +220,79 @@ def test_threads_never_share_a_key_nor_lose_one_in_use() -> None:
     assert len(table.entries) <= 4
     assert not any(entry.calls for entry in table.entries.values())
     assert all(table.enter(("new", number), 0.0) for number in range(4))  # every place can be had again
+
+
+def test_calls_of_a_key_leave_one_note_of_their_use() -> None:
+    table = table_of(2)
+    for _ in range(10):
+        used_once(table, "a")
+    assert len(table._idle) == 1
+
+
+def test_a_key_set_aside_in_use_is_listed_when_its_last_call_has_ended() -> None:
+    table = table_of(1)
+    entry = table.enter("a", 0.0)
+    assert entry is not None
+    table.enter("a", 0.0)
+    assert table.enter("b", 0.0) is None
+    table.leave(entry)
+    assert not table._idle
+    table.leave(entry)
+    assert len(table._idle) == 1
+
+
+def test_what_is_forgotten_is_not_kept() -> None:
+    table = table_of(1)
+    entry = table.enter("a", 0.0)
+    assert entry is not None
+    table.leave(entry)
+    value = weakref.ref(entry.value)
+    del entry
+    used_once(table, "b")
+    gc.collect()
+    assert value() is None
+
+
+def test_a_value_is_asked_until_when_it_matters_with_the_time_of_the_search() -> None:
+    asked: list[float] = []
+
+    def matters_until(thing: Thing, now: float) -> float:
+        asked.append(now)
+        return 200.0
+
+    table = KeyTable(Thing, max_keys=1, matters_until=matters_until, forgotten=lambda entry: None)
+    used_once(table, "a")
+    assert table.enter("b", 100.0) is None
+    assert table.enter("b", 199.0) is None
+    assert table.enter("b", 200.0) is not None
+    assert asked == [100.0, 200.0]
+
+
+def test_a_review_lets_go_what_was_set_aside_and_matters_no_more() -> None:
+    table = table_of(1)
+    entry = table.enter("a", 0.0)
+    assert entry is not None
+    entry.value.matters = math.inf
+    table.leave(entry)
+    assert table.enter("b", 0.0) is None
+    entry.value.matters = -math.inf
+    assert table.enter("b", 0.0) is None
+    table.review()
+    assert table.enter("b", 0.0) is not None
+
+
+def test_a_note_of_a_key_that_is_gone_is_passed_over() -> None:
+    table = table_of(1)
+    entry = table.enter("a", 0.0)
+    assert entry is not None
+    assert table.enter("b", 0.0) is None  # "a" is in use
+    entry.value.matters = 5.0
+    table.leave(entry)
+    assert table.enter("b", 0.0) is None  # and matters until 5 s
+    entry.value.matters = -math.inf
+    used_once(table, "a")
+    assert table.enter("b", 0.0) is not None
+    assert table.enter("c", 10.0) is None
 
 
 class Between(dict[object, Entry[Thing]]):

@@ -78,8 +78,48 @@ def test_a_window_ends_after_a_second_or_two_thousand_calls() -> None:
 
 def test_delays_are_averaged_in_parts_of_what_is_allowed() -> None:
     delays = MeanDelay(0.02)
+    assert delays.last == 0
     for seconds in (0.01, 0.09, 0.05):
         delays.add(seconds)
     assert delays.close() == pytest.approx(2.5)
     assert delays.last == pytest.approx(0.05)
     assert (delays.close(), delays.last) == (0, 0)
+
+
+def half_closed() -> Door:
+    """A door of one level that lets half of its calls in, at 1 s."""
+    door = Door(1)
+    door.due(0.0)
+    a_window_ends(door, 1.0, delay=10.0)
+    assert door.threshold == pytest.approx(0.5)
+    return door
+
+
+def a_window_ends(door: Door, now: float, delay: float) -> None:
+    for _ in range(100):
+        door.lets_in(0, 0.5)
+    door.close(now, delay)
+
+
+def test_each_calm_window_in_a_row_opens_it_by_one_percent_more() -> None:
+    door = half_closed()
+    thresholds = []
+    for now in (2.0, 3.0, 4.0):
+        a_window_ends(door, now, delay=0.1)
+        thresholds.append(door.threshold)
+    assert thresholds == pytest.approx([0.49, 0.47, 0.44])
+    a_window_ends(door, 5.0, delay=0.7)
+    a_window_ends(door, 6.0, delay=0.1)
+    assert door.threshold == pytest.approx(0.43), "the row was broken"
+
+
+def test_the_next_window_begins_at_the_end_of_the_last_one_though_nobody_comes() -> None:
+    door = half_closed()
+    assert door.due(2.0)
+
+
+def test_what_was_measured_ten_seconds_ago_still_counts_and_later_no_more() -> None:
+    for now, threshold in ((12.0, 0.75), (12.01, 0.0)):
+        door = half_closed()  # its window ends at 2 s
+        a_window_ends(door, now, delay=10.0)
+        assert door.threshold == pytest.approx(threshold)

@@ -279,7 +279,7 @@ def test_names_must_be_there_and_be_told_apart() -> None:
     for names in ([], ["a", "a"]):
         with pytest.raises(ConfigurationError, match="at least one name"):
             Endpoints(names)
-    with pytest.raises(ConfigurationError, match="pick='random' must be one of round_robin"):
+    with pytest.raises(ConfigurationError, match="Endpoints: pick='random' must be one of round_robin"):
         Endpoints(["a"], pick="random")
 
 

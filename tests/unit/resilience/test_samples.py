@@ -68,3 +68,14 @@ def test_ten_samples_at_once_do_not_end_a_window() -> None:
     assert [window.answer(0.01, 1, at) for at in [0.0] * 15 + [0.9, 1.0]] == [False] * 16 + [True]
     window.close(1.0, 0.0)
     assert [window.drop(1, at) for at in [1.0] * 15 + [1.9, 2.0]] == [False] * 16 + [True]
+
+
+def test_calls_that_were_dropped_tell_no_round_trip_and_the_next_window_is_a_second() -> None:
+    window = SampleWindow()
+    assert [window.drop(7, at) for at in [0.0] * 9 + [1.0]] == [False] * 9 + [True]
+    assert window.close(1.0, 0.5) == Observed(None, 7, dropped=True, chance=0.5)
+    assert [window.drop(7, at) for at in [1.0] * 9 + [2.0]] == [False] * 9 + [True]
+
+
+def test_a_window_without_samples_tells_of_nothing() -> None:
+    assert SampleWindow().close(1.0, 0.5) == Observed(None, 0, dropped=False, chance=0.5)

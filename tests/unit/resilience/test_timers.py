@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from mcp_server_langgraph.resilience._machines import timers
-from mcp_server_langgraph.resilience._machines.timers import MAX_LENGTHS, Stay, TimerQueue, queue_for
+from mcp_server_langgraph.resilience._machines.timers import (
+    MAX_LENGTHS,
+    Stay,
+    TimerQueue,
+    queue_for,
+    running_task,
+)
 from mcp_server_langgraph.resilience.testing import VirtualClockLoop, advance, run
 
 
@@ -194,3 +200,59 @@ def test_closed_loops_are_forgotten() -> None:
         assert set(timers._queues) == {loop for loop in loops if not loop.is_closed()} | {other}
     finally:
         other.close()
+
+
+async def test_a_task_that_leaves_in_time_is_not_cut_and_leaves_nothing() -> None:
+    queue = queue_of(5)
+    queue.add(this_task(), now() + 5)
+    assert queue.ended(this_task()) is False
+    assert not queue.entries
+    await asyncio.sleep(10)
+    assert this_task().cancelling() == 0
+
+
+async def test_a_task_that_was_cut_hears_it_once() -> None:
+    queue = queue_of(1)
+    queue.add(this_task(), now() + 1)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(2)
+    assert [queue.ended(this_task()) for _ in range(2)] == [True, False]
+    assert this_task().cancelling() == 0
+
+
+async def test_a_stay_can_be_disarmed_twice_and_was_not_cut() -> None:
+    stay = Stay(this_task())
+    stay.arm_at(asyncio.get_running_loop(), now() + 1)
+    stay.disarm()
+    stay.disarm()
+    assert stay.ended() is False
+
+
+async def test_a_stay_that_the_collector_ends_in_the_middle_of_its_expiry_cuts_nobody() -> None:
+    cut: list[bool] = []
+
+    class Interrupted(dict[Any, float]):
+        def __delitem__(self, entry: Stay) -> None:
+            super().__delitem__(entry)
+            cut.append(entry.ended())
+
+    queue = queue_of(1)
+    queue.entries = Interrupted()
+    queue.add(Stay(this_task()), now() + 1)
+    await asyncio.sleep(2)
+    assert cut == [False]
+    assert not queue.entries
+    assert this_task().cancelling() == 0
+
+
+async def test_what_can_be_cut_is_the_running_task() -> None:
+    assert running_task() is asyncio.current_task()
+    outside: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def no_task() -> None:
+        with pytest.raises(RuntimeError, match=r"^a timeout needs a running task$"):
+            running_task()
+        outside.set_result(None)
+
+    asyncio.get_running_loop().call_soon(no_task)
+    await outside

@@ -29,7 +29,7 @@ def choice_of(pick: Choice | str) -> Choice:
         return Choice(pick)
     except ValueError:
         allowed = ", ".join(each.value for each in Choice)
-        raise ConfigurationError(f"Candidates: pick={pick!r} must be one of {allowed}") from None
+        raise ConfigurationError(f"Endpoints: pick={pick!r} must be one of {allowed}") from None
 
 
 def without(candidates: Candidates, avoid: Collection[str]) -> Candidates:

@@ -32,6 +32,5 @@ class Shares:
         return next((level for level in levels if self.is_short(level, limit)), levels[0] if levels else None)
 
     def is_short(self, level: int, limit: int) -> bool:
-        """Whether the level holds less than its share. A share is one place at least."""
-        share = self.guaranteed.get(level, 0.0)
-        return share > 0 and len(self.busy[level]) < max(1, math.ceil(limit * share))
+        """Whether the level holds less than its share, which is rounded up."""
+        return len(self.busy[level]) < math.ceil(limit * self.guaranteed.get(level, 0.0))
