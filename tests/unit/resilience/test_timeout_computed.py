@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from decimal import Decimal
 from typing import Any
 
@@ -27,17 +27,7 @@ from mcp_server_langgraph.resilience import (
     timeout,
 )
 from mcp_server_langgraph.resilience._machines.timers import MAX_LENGTHS
-
-
-@pytest.fixture(autouse=True)
-def clean() -> Iterator[None]:
-    registry.reset()
-    yield
-    registry.reset()
-
-
-def now() -> float:
-    return asyncio.get_running_loop().time()
+from tests.support.clock import now
 
 
 def as_asked(seconds: object = None, **_: object) -> Any:
