@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._machines.breaker_state import Mode, State
+from .deadline import now as current_time
 from .metrics import Sample
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class BreakerSnapshot:
 
     Of the break that is on (None without one): ``opened_at`` and ``open_until`` on the clock of its calls, and
     ``because``: fail_max, failure_rate, slow_rate, probe_failed or probe_slow. ``reopenings``: breaks in a row before.
-    ``failure_rate`` and ``slow_rate`` as of the last call, None where they are not measured; ``measured_calls``: calls
+    ``failure_rate`` and ``slow_rate`` as they are now, None where they are not measured; ``measured_calls``: calls
     in the window; ``running``: timed calls in flight. ``ramping``: only a share is let in.
     """
 
@@ -51,6 +52,7 @@ def snapshot_of(breaker: CircuitBreaker) -> BreakerSnapshot:
     """The breaker now; its lock is held."""
     machine, counts, evidence = breaker.machine, breaker.counts, breaker.machine.evidence
     on_break = machine.state is not State.CLOSED
+    calls, failure_rate, slow_rate = measured(breaker)
     return BreakerSnapshot(
         name=breaker.label,
         state=breaker.state,
@@ -62,9 +64,9 @@ def snapshot_of(breaker: CircuitBreaker) -> BreakerSnapshot:
         because=machine.because if on_break else None,
         reopenings=machine.reopenings,
         ramping=machine.ramp is not None,
-        failure_rate=failure_rate(breaker),
-        slow_rate=slow_rate(breaker),
-        measured_calls=evidence.window.calls if evidence is not None else 0,
+        failure_rate=failure_rate,
+        slow_rate=slow_rate,
+        measured_calls=calls,
         running=len(evidence.running) + len(evidence.overdue) if evidence is not None else 0,
         successes=counts.successes,
         failures=dict(counts.failures),
@@ -74,16 +76,15 @@ def snapshot_of(breaker: CircuitBreaker) -> BreakerSnapshot:
     )
 
 
-def failure_rate(breaker: CircuitBreaker) -> float | None:
-    """The share of failures in the window; None where it is not measured."""
+def measured(breaker: CircuitBreaker) -> tuple[int, float | None, float | None]:
+    """Calls in the window now, the share of failures and that of slow ones; None where it is not measured. The
+    breaker's lock is held.
+    """
     evidence = breaker.machine.evidence
-    return None if evidence is None or evidence.rules.failure_rate is None else evidence.failure_rate
-
-
-def slow_rate(breaker: CircuitBreaker) -> float | None:
-    """The share of slow calls; None where it is not measured."""
-    evidence = breaker.machine.evidence
-    return None if evidence is None or not evidence.rules.timed else evidence.slow_rate
+    if evidence is None:
+        return 0, None, None
+    rules, (calls, failure_rate, slow_rate) = evidence.rules, evidence.measured(current_time())
+    return calls, None if rules.failure_rate is None else failure_rate, slow_rate if rules.timed else None
 
 
 class BreakerMeter:
@@ -119,9 +120,9 @@ class BreakerMeter:
         yield Sample("circuit_breaker_success_total", (name,), self.successes)
         yield Sample("circuit_breaker_neutral_total", (name,), self.neutral)
         yield Sample("circuit_breaker_rejected_total", (name,), self.rejected)
-        for metric, rate in (
-            ("circuit_breaker_failure_rate", failure_rate(self.breaker)),
-            ("circuit_breaker_slow_rate", slow_rate(self.breaker)),
-        ):
-            if rate is not None:
-                yield Sample(metric, (name,), rate)
+        with self.breaker.lock:
+            _, failure_rate, slow_rate = measured(self.breaker)
+        if failure_rate is not None:
+            yield Sample("circuit_breaker_failure_rate", (name,), failure_rate)
+        if slow_rate is not None:
+            yield Sample("circuit_breaker_slow_rate", (name,), slow_rate)

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from ._machines.endpoint import Turn
+from ._past import REMEMBERED
 from ._source import END, Source
 from .metrics import Sample
 from .outcome import Outcome
@@ -34,10 +35,6 @@ class _Sent:
         self.running = 0
 
 
-# The call that failed last in this context: the next attempt may be its retry.
-_failed_last: Final[ContextVar[_Sent | None]] = ContextVar("resilience_outlier_failed", default=None)
-
-
 class OutlierAt(Policy):
     """The endpoints at one pipeline."""
 
@@ -48,6 +45,7 @@ class OutlierAt(Policy):
         self.endpoints = policy.endpoints
         self.site = site
         self.meter = policy.counts
+        self._retried = site.inside_retry
         self._running: dict[int, _Sent] = {}  # calls that have an attempt under way, for hedges
 
     def _begin(self, call: Call, now: float) -> tuple[Turn, Call]:
@@ -65,8 +63,8 @@ class OutlierAt(Policy):
         return turn, Call(call.fn, call.args, kwargs, call.site, call.attempt)
 
     def _sent_before(self, call: Call) -> _Sent:
-        failed = _failed_last.get()
-        if failed is not None and failed.kwargs is call.kwargs and failed.at is self:
+        failed = REMEMBERED.get()
+        if isinstance(failed, _Sent) and failed.kwargs is call.kwargs and failed.at is self:
             return failed
         return _Sent(self, call.kwargs)
 
@@ -83,10 +81,10 @@ class OutlierAt(Policy):
         if self.endpoints.changes:
             self.policy.tell()
 
-    def _failed(self, call: Call, turn: Turn, now: float, exc: BaseException) -> None:
+    def _failed(self, call: Call, turn: Turn, now: float, exc: BaseException, *, begun: bool = False) -> None:
         sent = self._ended(call)
-        if isinstance(exc, Exception):
-            _failed_last.set(sent)
+        if self._retried and not begun and isinstance(exc, Exception):
+            REMEMBERED.set(sent)  # the next attempt may be its retry
         if self.site.verdict(exc).outcome is Outcome.FAILURE:
             self.endpoints.failed(turn, now)
         else:
@@ -123,10 +121,12 @@ class OutlierAt(Policy):
         turn, told = self._begin(call, clock())
         name = None if self.policy.argument else turn.name
         source = Source()
+        begun = False
         try:
             source = Source(proceed(told))
             with _named(name):
                 item = await source.next()
+            begun = True
             while item is not END:
                 try:
                     sent = yield item
@@ -144,7 +144,7 @@ class OutlierAt(Policy):
                 with _named(name):
                     await source.close()
             finally:
-                self._failed(call, turn, clock(), exc)
+                self._failed(call, turn, clock(), exc, begun=begun)
             raise
         self._succeeded(call, turn, clock())
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from contextvars import Token
+from contextvars import ContextVar, Token
+from typing import Final
 
 from .propagation import ATTEMPT
+
+# What a policy inside remembers of the attempt that failed last, for the next one; forgotten when the call is over.
+REMEMBERED: Final[ContextVar[object]] = ContextVar("resilience_remembered", default=None)
 
 
 class Past:
@@ -34,6 +38,8 @@ class Past:
     def end(self) -> None:
         """The call is over: the number is again what it was before."""
         self.last = None  # it may keep the frame that keeps this
+        if REMEMBERED.get() is not None:
+            REMEMBERED.set(None)
         token, self._reset = self._reset, None
         if token is not None:
             # An abandoned coroutine is closed in a foreign context: there is nothing to set back.

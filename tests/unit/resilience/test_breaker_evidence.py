@@ -51,13 +51,13 @@ def test_one_slow_call_of_four_is_a_rate_of_a_quarter() -> None:
     for call in running(evidence, 0.0, 0.0, 0.0):
         evidence.ended(call, 1.0, failed=False)
     running(evidence, 2.0)
-    assert (evidence.too_slow(7.0), evidence.slow_rate) == (None, 0.25)
+    assert (evidence.too_slow(7.0), evidence.measured(7.0).slow_rate) == (None, 0.25)
 
 
 def test_a_slow_call_that_leaves_while_it_runs_is_no_longer_counted() -> None:
     evidence = Evidence(rules())
     first, _ = running(evidence, 0.0, 0.0)
-    assert (evidence.too_slow(5.0), evidence.slow_rate) == ("slow_rate", 1.0)
+    assert (evidence.too_slow(5.0), evidence.measured(5.0).slow_rate) == ("slow_rate", 1.0)
     evidence.left(first)
     assert (evidence.too_slow(5.0), len(evidence.overdue)) == (None, 1)
 

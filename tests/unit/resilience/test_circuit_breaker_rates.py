@@ -72,6 +72,42 @@ async def test_a_window_of_calls_forgets_by_number_and_one_of_seconds_by_time() 
     assert by_time.snapshot().measured_calls == 1
 
 
+def gauges() -> dict[str, float]:
+    told = {metric.name: list(metric.samples.values()) for metric in registry.metrics()}
+    names = ("failure_rate", "slow_rate")
+    return {
+        name: value for name in names for value in told[f"circuit_breaker_{name}"] if isinstance(value, float)
+    }
+
+
+async def test_rates_over_seconds_fade_though_nobody_calls() -> None:
+    breaker, pipeline = breaker_of(
+        failure_rate=0.9, slow_rate=0.9, slow_after=9, window_seconds=10, minimum_calls=99
+    )
+    await call(pipeline, ConnectionError())
+    await asyncio.sleep(6)
+    await call(pipeline)
+    read = []
+    for _ in range(3):
+        snapshot = breaker.snapshot()
+        assert gauges() == {"failure_rate": snapshot.failure_rate, "slow_rate": snapshot.slow_rate}
+        read.append((snapshot.measured_calls, snapshot.failure_rate))
+        await asyncio.sleep(5)
+    assert read == [(2, 0.5), (1, 0.0), (0, 0.0)]
+
+
+async def test_the_slow_rate_tells_of_a_call_that_has_become_slow_though_nobody_calls() -> None:
+    breaker, pipeline = breaker_of(slow_rate=0.9, slow_after=2, window=10, minimum_calls=5)
+    await call(pipeline)
+    hanging = asyncio.ensure_future(pipeline.call(asyncio.sleep, 4))
+    await asyncio.sleep(1.9)
+    assert (gauges(), breaker.snapshot().slow_rate) == ({"slow_rate": 0.0}, 0.0)
+    await asyncio.sleep(0.1)
+    assert (gauges(), breaker.snapshot().slow_rate) == ({"slow_rate": 0.5}, 0.5)
+    await hanging
+    assert gauges() == {"slow_rate": 0.5}
+
+
 @pytest.mark.parametrize(("window", "pause"), [({"window": 4}, 0.0), ({"window_seconds": 10}, 11.0)])
 async def test_old_successes_in_no_window_of_calls_or_of_seconds_hide_an_outage(
     window: dict[str, float], pause: float

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import weakref
@@ -14,9 +15,11 @@ from mcp_server_langgraph.resilience import (
     Bulkhead,
     CircuitBreaker,
     Hedge,
+    Outlier,
     Pipeline,
     Policy,
     Retry,
+    StreamInterrupted,
     Timeout,
 )
 
@@ -124,3 +127,37 @@ async def test_a_stream_that_was_tried_again_keeps_none_of_its_errors() -> None:
     assert [item async for item in stream] == [1]
     del stream
     assert [each() for each in gone] == [None, None]
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("outer", [[], [Retry(2, jitter="none")]], ids=["alone", "retried"])
+async def test_an_outlier_keeps_no_arguments_of_a_call_that_failed(outer: list[Policy]) -> None:
+    pipeline = Pipeline("svc", *outer, Outlier(["a", "b"]))
+
+    async def fail(*, request: Request) -> None:
+        raise ConnectionError
+
+    request = Request()
+    gone = weakref.ref(request)
+    with contextlib.suppress(ConnectionError):
+        await pipeline.call(fail, request=request)
+    del request
+    assert gone() is None
+
+
+@pytest.mark.usefixtures("no_collector")
+async def test_an_outlier_keeps_no_arguments_of_a_stream_that_broke() -> None:
+    pipeline = Pipeline("svc", Retry(2, jitter="none"), Outlier(["a", "b"]))
+
+    async def breaks(*, request: Request) -> AsyncGenerator[int, None]:
+        yield 1
+        raise ConnectionError
+
+    request = Request()
+    gone = weakref.ref(request)
+    stream = pipeline.stream(breaks, request=request)
+    with contextlib.suppress(StreamInterrupted):
+        assert [item async for item in stream] == [1]
+    del request, stream
+    gc.collect()  # generators are closed in circles of their own
+    assert gone() is None

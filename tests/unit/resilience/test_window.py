@@ -31,6 +31,7 @@ def test_a_count_window_holds_the_last_calls(size: int, ended: list[Ended]) -> N
     for number, (pause, failed, slow) in enumerate(ended, 1):
         window.advance(pause)
         window.record(pause, failed, slow)
+        assert window.seen(1e9) == totals(window)
         assert totals(window) == counted(ended[:number][-size:])
 
 
@@ -43,6 +44,8 @@ def test_a_time_window_holds_the_calls_of_this_tenth_and_the_nine_before(
     ended: list[Ended] = []
     for pause, failed, slow in pauses:
         now += pause
+        assert window.seen(now) == counted([call for call in ended if now // 1 - call[0] // 1 < 10])
+        assert window.seen(now - 100) == totals(window)  # another clock: nothing newer is known
         window.advance(now)
         assert totals(window) == counted([call for call in ended if now // 1 - call[0] // 1 < 10])
         window.record(now, failed, slow)

@@ -8,11 +8,23 @@ and no longer here. Else a dependency that hangs would look well until the first
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import takewhile
+from typing import NamedTuple
 
 from .breaker_rules import BreakerRules
 from .breaker_state import Admission
 
-__all__ = ["Evidence"]
+__all__ = ["Evidence", "Measured"]
+
+
+class Measured(NamedTuple):
+    """Calls in the window, the share of them that failed, and of slow ones, those that are slow and still run included.
+    0 where there is none.
+    """
+
+    calls: int
+    failure_rate: float
+    slow_rate: float
 
 
 class Evidence:
@@ -87,13 +99,14 @@ class Evidence:
             del running[oldest]
             self.overdue.add(oldest)
 
-    @property
-    def failure_rate(self) -> float:
-        """The share of the window's calls that failed; 0 where there is none."""
-        return self.window.failures / self.window.calls if self.window.calls else 0.0
+    def measured(self, now: float) -> Measured:
+        """The rates now, whenever the last call was. Changes nothing."""
+        calls, failures, slow = self.window.seen(now)
+        still = len(self.overdue) + self._late(now)
+        failure_rate = failures / calls if calls else 0.0
+        return Measured(calls, failure_rate, (slow + still) / (calls + still) if calls + still else 0.0)
 
-    @property
-    def slow_rate(self) -> float:
-        """The share that were slow, with those that are slow and still running."""
-        calls = self.window.calls + len(self.overdue)
-        return (self.window.slow + len(self.overdue)) / calls if calls else 0.0
+    def _late(self, now: float) -> int:
+        """How many of those that run have become slow since a call began or ended."""
+        known = (admission.since for admission in self.running)
+        return sum(1 for _ in takewhile(lambda since: now - since >= self.rules.slow_after, known))

@@ -8,15 +8,23 @@ called in costs nothing until the next call.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import Final, NamedTuple
 
-__all__ = ["CountWindow", "TimeWindow", "Window"]
+__all__ = ["CountWindow", "Seen", "TimeWindow", "Window"]
 
 BUCKETS: Final = 10
 
 # A byte for each call: 1 if it failed, and 2 if it was slow.
 _FAILED: Final = 1
 _NONE: Final = 4  # a place that no call has taken yet
+
+
+class Seen(NamedTuple):
+    """What is in view at one moment."""
+
+    calls: int
+    failures: int
+    slow: int
 
 
 class Window:
@@ -35,6 +43,10 @@ class Window:
 
     def advance(self, now: float) -> None:
         """Forget what is too old by now."""
+
+    def seen(self, now: float) -> Seen:
+        """What is in view now. Changes nothing: whoever looks may have another clock than the calls."""
+        return Seen(self.calls, self.failures, self.slow)
 
 
 class CountWindow(Window):
@@ -100,3 +112,15 @@ class TimeWindow(Window):
             self.failures -= bucket[1]
             self.slow -= bucket[2]
             bucket[:] = (0, 0, 0)
+
+    def seen(self, now: float) -> Seen:
+        """What is in view now."""
+        last, first = self._step, now // self._width - BUCKETS + 1
+        if first <= last - BUCKETS + 1:
+            return super().seen(now)
+        left = (
+            [self._buckets[step % BUCKETS] for step in range(int(first), int(last) + 1)]
+            if first <= last
+            else []
+        )
+        return Seen(*(sum(bucket[kind] for bucket in left) for kind in range(3)))

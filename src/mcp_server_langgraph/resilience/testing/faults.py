@@ -87,6 +87,7 @@ class Scripted:
             return await _done(step)
         finally:
             self.running -= 1
+            del step  # an exception kept in its own frame is a cycle
 
 
 def flaky(fn: Callable[P, Awaitable[T]], *steps: Any) -> Callable[P, Awaitable[T]]:
@@ -98,7 +99,10 @@ def flaky(fn: Callable[P, Awaitable[T]], *steps: Any) -> Callable[P, Awaitable[T
     @functools.wraps(fn)
     async def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         step = script.pop(0) if script else None
-        answer = await _done(step)
+        try:
+            answer = await _done(step)
+        finally:
+            del step  # an exception kept in its own frame is a cycle
         return await fn(*args, **kwargs) if answer is None else answer
 
     return guarded
@@ -111,16 +115,22 @@ async def drip(
     for item in items:
         await asyncio.sleep(every)
         yield item
-    if then is not None:
-        raise then
+    try:
+        if then is not None:
+            raise then
+    finally:
+        del then  # an exception kept in its own frame is a cycle
 
 
 async def _done(step: Any) -> Any:
-    if isinstance(step, Slow):
+    while isinstance(step, Slow):
         await asyncio.sleep(step.seconds)
-        return await _done(step.then)
+        step = step.then
     if step is HANG:
         await asyncio.get_running_loop().create_future()
-    if isinstance(step, BaseException):
-        raise step
-    return step
+    try:
+        if isinstance(step, BaseException):
+            raise step
+        return step
+    finally:
+        del step  # an exception kept in its own frame is a cycle

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -67,3 +71,33 @@ def test_a_status_error_is_judged_as_a_clients_would_be() -> None:
     verdict = classify(StatusError(503, retry_after="3"))
     assert (verdict.outcome, verdict.retry_after) == (Outcome.FAILURE, 3.0)
     assert classify(StatusError(404)).outcome is Outcome.NEUTRAL
+
+
+@pytest.mark.parametrize(
+    "wrapped", [lambda error: error, lambda error: Slow(1, error)], ids=["at once", "late"]
+)
+@pytest.mark.parametrize("kind", ["scripted", "flaky", "drip"])
+async def test_an_error_that_was_raised_leaves_nothing_for_the_garbage_collector(
+    kind: str, wrapped: Callable[[Exception], Any]
+) -> None:
+    class Down(ConnectionError):
+        """Can be referred to weakly."""
+
+    async def fine() -> str:
+        return "fine"
+
+    error = Down()
+    gone = weakref.ref(error)
+    gc.disable()
+    try:
+        with contextlib.suppress(Down):
+            if kind == "scripted":
+                await Scripted(wrapped(error))()
+            elif kind == "flaky":
+                await flaky(fine, wrapped(error))()
+            else:
+                _ = [item async for item in drip([1], then=error)]
+        del error
+        assert gone() is None
+    finally:
+        gc.enable()
