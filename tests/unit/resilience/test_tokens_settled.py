@@ -64,6 +64,16 @@ def test_a_refund_counts_in_what_a_longer_one_can_have_lost() -> None:
     assert bucket.level(4.0) == 9.0  # without both it would have been full when the 1 was taken
 
 
+def test_a_refund_counts_in_what_one_that_began_with_fewer_permits_can_have_lost() -> None:
+    bucket = TokenBucket(1.0, 1.0, 10.0)
+    assert bucket.take(4.0, 0.0)
+    longer, shorter = reserve(bucket, 5.0, 0.0), reserve(bucket, 6.0, 6.0)
+    assert bucket.take(1.0, 8.0)
+    settle(bucket, 6.0, shorter, 8.0)
+    settle(bucket, 5.0, longer, 8.0)
+    assert bucket.level(8.0) == 9.0  # without both it would have been full when the 1 was taken
+
+
 def test_a_refund_does_not_hide_what_a_longer_one_had_lost_before() -> None:
     bucket = TokenBucket(1.0, 1.0, 10.0)
     longer, shorter = reserve(bucket, 5.0, 0.0), reserve(bucket, 3.0, 4.0)
