@@ -83,22 +83,35 @@ class BreakerView:
 
 
 class Listeners:
-    """The listeners of one breaker: those given in code and those from the settings."""
+    """The listeners of one breaker: those given in code, those from the settings, and those of integrations."""
 
-    __slots__ = ("_all", "_view", "active", "given", "want_calls")
+    __slots__ = ("_all", "_attached", "_from_settings", "_view", "given", "want_calls", "want_successes")
 
     def __init__(self, breaker: CircuitBreaker, given: tuple[Any, ...]) -> None:
         self._view = BreakerView(breaker)
         self.given = given
-        self._all: tuple[Any, ...] = ()
+        self._attached: tuple[Any, ...] = ()
         self.configured(())
 
     def configured(self, from_settings: tuple[Any, ...]) -> None:
         """Replace those that came from the settings."""
-        self._all = tuple(
-            listener for listener in (*self.given, *from_settings) if not getattr(listener, "native", False)
-        )
-        self.active = bool(self._all)
+        self._from_settings = from_settings
+        self._collect()
+
+    def attach(self, listener: Any) -> None:
+        """Tell ``listener`` from now on; it is no part of what the breaker was asked for with."""
+        self._attached = (*self._attached, listener)
+        self._collect()
+
+    def detach(self, listener: Any) -> None:
+        """Tell it no more."""
+        self._attached = tuple(each for each in self._attached if each is not listener)
+        self._collect()
+
+    def _collect(self) -> None:
+        found = (*self.given, *self._from_settings, *self._attached)
+        self._all = tuple(listener for listener in found if not getattr(listener, "native", False))
+        self.want_successes = any(_overrides(listener, "success") for listener in self._all)
         self.want_calls = any(_overrides(listener, "before_call") for listener in self._all)
 
     def before_call(self, call: Call) -> None:

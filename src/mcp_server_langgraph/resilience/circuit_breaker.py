@@ -128,7 +128,7 @@ class CircuitBreaker(Policy):
         if self.listeners.want_calls and self._has_guards:
             events.emit("warning", self.label, problem="pipelines built before do not tell before_call")
         with self.lock:
-            self.machine.heard = self.listeners.active
+            self.machine.heard = self.listeners.want_successes
             self.machine.change(rules)
 
     def settings(self) -> Mapping[str, Any]:

@@ -233,7 +233,26 @@ async def test_the_shipped_metrics_listener_adds_nothing_to_a_breaker_that_count
     listener = CircuitBreakerMetricsListener()
     breaker = CircuitBreaker("svc", listeners=[listener])
     assert await Pipeline("svc", breaker).call(fine) == "fine"
-    assert (breaker.listeners.active, list(listener.samples())) == (False, [])
+    assert (breaker.machine.heard, list(listener.samples())) == (False, [])
+
+
+async def test_a_listener_without_a_success_of_its_own_costs_the_success_path_nothing() -> None:
+    class Changes(pybreaker.CircuitBreakerListener):
+        def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None: ...
+
+    heard = [CircuitBreaker("svc", listeners=[listener]).machine.heard for listener in (Changes(), Full())]
+    assert heard == [False, True]
+
+
+async def test_a_listener_of_an_integration_is_told_until_it_is_taken_away_and_changes_no_equality() -> None:
+    told = Plain()
+    breaker = CircuitBreaker("svc")
+    breaker.listeners.attach(told)
+    breaker.force_open()
+    breaker.listeners.detach(told)
+    breaker.reset()
+    assert told.told == [("svc", "closed", "forced_open", "<state forced_open>")]
+    assert breaker.same_settings(CircuitBreaker("svc"))
 
 
 def number(name: str, *labels: str) -> object:
