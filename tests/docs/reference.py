@@ -262,6 +262,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "layer-variables": layer_variables,
     "public-names": public_names,
     "prometheus-names": _submodule("integrations.prometheus"),
+    "pybreaker-names": _submodule("integrations.pybreaker"),
     "registry-names": _submodule("registry"),
     "server-metrics": server_metrics,
     "server-variables": server_variables,
@@ -271,6 +272,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "states-cooldown": _states("_machines.cooldown"),
     "states-hedge": _states("_machines.hedge_switch"),
     "states-outlier": _states("_machines.outlier"),
+    "tenacity-names": _submodule("integrations.tenacity"),
     "testing-names": _submodule("testing"),
 }
 

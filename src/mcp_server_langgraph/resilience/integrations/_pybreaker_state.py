@@ -46,7 +46,8 @@ class Shared:
 @dataclass(frozen=True, slots=True)
 class Mine:
     """Our breaker at one moment. ``generation`` is another after every transition; ``failed`` and ``succeeded`` count
-    for ever, ``in_a_row`` failures since the last success. ``opened_at``: of the break that is on.
+    for ever, ``in_a_row`` failures since the last success. ``opened_at``: of the break that is on. ``automatic``: no
+    operator holds it.
     """
 
     generation: int
@@ -56,6 +57,7 @@ class Mine:
     failed: int
     succeeded: int
     fail_max: int
+    automatic: bool = True
 
 
 def move(mine: Mine, shared: Shared) -> Move:

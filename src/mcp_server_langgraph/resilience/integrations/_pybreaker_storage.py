@@ -69,7 +69,9 @@ class Teller:
         shared = Shared(storage.state, storage.opened_at)
         if noticing is not None and noticing.errors != before:
             raise StorageFailed(noticing.last)
-        self._generation, self._failed, self._succeeded = mine.generation, mine.failed, mine.succeeded
+        self._failed, self._succeeded = mine.failed, mine.succeeded
+        if mine.automatic:
+            self._generation = mine.generation
         return shared, enough
 
     def agreed(self, generation: int) -> None:
@@ -89,7 +91,7 @@ class Teller:
         return self._storage
 
     def _tell_state(self, storage: Storage, mine: Mine) -> None:
-        if mine.generation == self._generation:
+        if mine.generation == self._generation or not mine.automatic:
             return
         if mine.state != CLOSED:
             storage.opened_at = cast(datetime, mine.opened_at)
@@ -101,7 +103,7 @@ class Teller:
 
     def _tell_failures(self, storage: Storage, mine: Mine) -> bool:
         """As pybreaker: a success anywhere ends a row of failures, and who adds to it looks whether it is enough."""
-        if mine.state != CLOSED:
+        if mine.state != CLOSED or not mine.automatic:
             return False
         new = mine.failed - self._failed
         succeeded = not mine.in_a_row and mine.succeeded != self._succeeded

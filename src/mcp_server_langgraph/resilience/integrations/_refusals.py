@@ -34,7 +34,9 @@ def refusal_of(error: Rejected | TimedOut, door: str) -> Refusal:
         if isinstance(error, Rejected) and status is not HTTPStatus.GATEWAY_TIMEOUT
         else None
     )
-    wait = None if wait is None else round(wait, 3)  # the clock's last digits would round up to a whole second more
+    wait = (
+        None if wait is None else round(wait, 3)
+    )  # the clock's last digits would round up to a whole second more
     body = _body(status, str(error), wait)
     headers = [
         (b"content-type", _MEDIA_TYPE),

@@ -28,7 +28,7 @@ from ..circuit_breaker import CircuitBreaker
 from ._pybreaker_state import CLOSED, HALF_OPEN, OPEN, Mine, Move, Shared, move
 from ._pybreaker_storage import Storage, Teller
 
-__all__ = ["SharedSnapshot", "SharedState", "Storage", "share"]
+__all__ = ["SharedSnapshot", "SharedState", "share"]
 
 # pybreaker's names for the states of the automatic machine; an operator's modes are not shared.
 _NAMES: Final = {State.CLOSED: CLOSED, State.OPEN: OPEN, State.HALF_OPEN: HALF_OPEN}
@@ -165,6 +165,7 @@ class SharedState:
                 sum(counts.failures.values()),
                 counts.successes,
                 machine.rules.fail_max,
+                breaker.mode is Mode.AUTOMATIC,
             )
 
     def _follow(self, breaker: CircuitBreaker, mine: Mine, todo: Move, shared: Shared, *, told: bool) -> None:
@@ -194,7 +195,8 @@ class SharedState:
             return
         machine.open(now - shared.open_for(datetime.now(UTC)), "shared")
         if todo is Move.PROBE:
-            machine.open_until = now  # the next call is one
+            machine.opened_at -= machine.open_until - now  # the break is over: the next call is a probe
+            machine.settle()
 
 
 def share(
