@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -293,3 +295,42 @@ async def test_its_pipeline_is_saturated_while_all_places_are_taken() -> None:
     await work.end("a", "b")
     await settle()
     assert [*seen, full()] == [False, False, True, False]
+
+
+class Meanwhile(deque[None]):
+    """Free places; just before one comes back, something happens in another thread."""
+
+    def __init__(self, places: deque[None], happens: Callable[[], None]) -> None:
+        super().__init__(places)
+        self.happens = happens
+
+    def append(self, place: None) -> None:
+        self.happens()
+        super().append(place)
+
+
+async def test_a_limit_that_shrinks_while_a_place_comes_back_is_not_exceeded() -> None:
+    bulkhead = Bulkhead(2, max_wait=0)
+    bulkhead.places.free = Meanwhile(bulkhead.places.free, lambda: bulkhead.resize(1))
+    work = Work(bulkhead)
+    one, other = await work.begin("a", "b")
+    await work.end("a")
+    assert numbers(bulkhead) == (1, 1, 0, 0)
+    (refused,) = await work.begin("c")
+    assert isinstance(refused.exception(), BulkheadFull)
+    await work.end("b")
+    assert await asyncio.gather(one, other) == ["a", "b"]
+
+
+async def test_a_place_that_is_owed_is_at_no_moment_there_to_be_taken() -> None:
+    came_back: list[int] = []
+    bulkhead = Bulkhead(2, max_wait=0)
+    bulkhead.places.free = Meanwhile(bulkhead.places.free, lambda: came_back.append(1))
+    work = Work(bulkhead)
+    one, other = await work.begin("a", "b")
+    bulkhead.resize(1)
+    await work.end("a")
+    assert came_back == []
+    await work.end("b")
+    assert came_back == [1]
+    assert await asyncio.gather(one, other) == ["a", "b"]

@@ -228,3 +228,25 @@ def test_eight_threads_that_fail_together_open_it_once(events: list[Event]) -> N
         4,
         {"open": 1},
     )
+
+
+async def test_each_break_in_a_row_lasts_longer_until_it_was_closed_for_as_long_as_the_first() -> None:
+    breaker = CircuitBreaker("svc", fail_max=1, timeout=10, timeout_max=40, jitter=0)
+    pipeline = Pipeline("svc", breaker)
+    loop = asyncio.get_running_loop()
+
+    async def break_lasts() -> float:
+        await call(pipeline, ConnectionError())
+        began = loop.time()
+        with pytest.raises(CircuitOpen) as caught:
+            await pipeline.call(fine)
+        assert caught.value.retry_after is not None
+        await asyncio.sleep(caught.value.retry_after)
+        return loop.time() - began
+
+    assert [await break_lasts() for _ in range(4)] == [10, 20, 40, 40]
+    await call(pipeline)
+    assert (breaker.state, await break_lasts()) == ("closed", 40)
+    await call(pipeline)
+    await asyncio.sleep(10)
+    assert (breaker.state, await break_lasts()) == ("closed", 10)

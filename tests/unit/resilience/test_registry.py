@@ -8,6 +8,7 @@ import pytest
 
 from mcp_server_langgraph.resilience import (
     Bulkhead,
+    BulkheadFull,
     CircuitBreaker,
     CircuitOpen,
     ConfigurationError,
@@ -63,6 +64,28 @@ def test_a_reload_changes_what_exists_and_keeps_its_state() -> None:
     )
     assert (retry.max_attempts, bulkhead.places.limit, total.seconds) == (2, 4, 3.0)
     assert pipeline.describe()["requests"] == 2
+
+
+async def test_a_reload_keeps_an_open_circuit_failures_in_a_row_and_the_places_of_calls_in_flight() -> None:
+    breaker = CircuitBreaker("svc")
+    pipeline = Pipeline("svc", Bulkhead(2, max_queue=0, name="svc"), breaker)
+
+    async def fails_late() -> None:
+        await asyncio.sleep(5)
+        raise ConnectionError
+
+    for _ in range(3):
+        await pipeline.try_call(down)
+    flying = asyncio.ensure_future(pipeline.try_call(fails_late))
+    await asyncio.sleep(1)
+    registry.reload({"SVC_CIRCUIT_BREAKER_FAIL_MAX": "4", "SVC_CONCURRENCY_LIMIT": "1"})
+    with pytest.raises(BulkheadFull):
+        await pipeline.call(fine)
+    assert isinstance((await flying).error, ConnectionError)
+    assert breaker.state == "open"  # the fourth in a row: three before the reload, and the one in flight
+    registry.reload({"SVC_CIRCUIT_BREAKER_FAIL_MAX": "9"})
+    with pytest.raises(CircuitOpen):
+        await pipeline.call(fine)
 
 
 def test_an_operator_overrules_what_code_fixed_and_a_global_variable_does_not() -> None:
