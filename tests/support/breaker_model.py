@@ -40,6 +40,7 @@ class Period:
     because: str | None = None
     ramped: bool = False
     by_hand: bool = False
+    told_until: float | None = None  # where it is due to the word of others
     row: int = 0  # breaks before this one, without a quiet time between them
 
 
@@ -133,7 +134,8 @@ class Model:
         began = max((number for number, p in enumerate(self.periods) if p.state == "closed"), default=0)
         asked = [until for number, until in self.asked if number >= began]
         row = self.period.row
-        return max([self.period.began + self.rules.break_for(row, CHANCE * (row > 0)), *asked])
+        end = self.period.began + self.rules.break_for(row, CHANCE * (row > 0))
+        return max([end if self.period.told_until is None else self.period.told_until, *asked])
 
     def ramp_lets_in(self, now: float) -> bool:
         """Replays every try of this period. The last one is the call that comes now."""
@@ -207,6 +209,15 @@ class Model:
         quiet = max(self.rules.timeout, self.rules.ramp)
         at_once = self.state == "half_open" or (not self.period.by_hand and now - self.period.began < quiet)
         self.go("open", now, because=because, row=last + 1 if at_once else 0)
+
+    def told(self, now: float, seconds: float) -> bool:
+        """Others find it down, for so long."""
+        opens = self.state == "closed" and seconds > 0
+        if opens:
+            self.open(now, "quorum")
+        if self.state == "open" and self.period.because == "quorum":
+            self.period.told_until = now + min(seconds, max(300.0, self.rules.timeout_max))
+        return opens
 
     def close_by_hand(self, now: float) -> None:
         self.go("closed", now, by_hand=True)

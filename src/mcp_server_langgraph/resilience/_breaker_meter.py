@@ -22,9 +22,9 @@ class BreakerSnapshot:
     """A breaker at one moment. ``state``: what callers meet; ``automatic``: where the machine stands.
 
     Of the break that is on (None without one): ``opened_at`` and ``open_until`` on the clock of its calls, and
-    ``because``: fail_max, failure_rate, slow_rate, probe_failed or probe_slow. ``reopenings``: breaks in a row before.
-    ``failure_rate`` and ``slow_rate`` as they are now, None where they are not measured; ``measured_calls``: calls
-    in the window; ``running``: timed calls in flight. ``ramping``: only a share is let in.
+    ``because``: fail_max, failure_rate, slow_rate, probe_failed, probe_slow or quorum. ``reopenings``: breaks in a row
+    before. ``failure_rate`` and ``slow_rate`` as they are now, None where they are not measured; ``measured_calls``:
+    calls in the window; ``running``: timed calls in flight. ``ramping``: only a share is let in.
     """
 
     name: str

@@ -134,6 +134,21 @@ FAMILIES: Final[dict[str, Family]] = {
     "outlier_ejected": Family("gauge", ("service", "endpoint"), "1 while the endpoint is ejected."),
     "outlier_ejections_total": Family("counter", ("service", "endpoint", "cause"), "Times it was ejected."),
     "outlier_panic": Family("gauge", ("service",), "1 while all endpoints are used, sick ones too."),
+    "shared_connected": Family(
+        "gauge", ("service",), "1 while other processes can be heard, 0 while this one is on its own."
+    ),
+    "shared_replicas": Family("gauge", ("service",), "Other processes that are heard now."),
+    "shared_exchanges_total": Family(
+        "counter",
+        ("service", "outcome"),
+        "Times that processes told each other what they know: ok or failed.",
+    ),
+    "shared_bad_reports_total": Family(
+        "counter", ("service",), "Reports of other processes that could not be read."
+    ),
+    "shared_openings_total": Family(
+        "counter", ("service",), "Times a quorum of other processes opened the breaker."
+    ),
     "resilience_call_duration_seconds": Family(
         "histogram", ("service", "operation"), "Time of successful calls."
     ),

@@ -71,6 +71,7 @@ class Budget:
         self.window = window
         self.spent = 0
         self.refused = 0
+        self.arrived = 0
         self._explicit = (ratio, per_second)
         self._allowance = Allowance(0.0, 0.0, window, current_time())
         self._sources: list[_Source] = []
@@ -144,7 +145,25 @@ class Budget:
             gone = gone or new is None
         if gone:
             self._sources = [source for source in self._sources if source.count() is not None]
+        self.arrived += arrived
         return arrived
+
+    def tally(self) -> tuple[int, int]:
+        """First attempts so far, and retries and hedges spent."""
+        with self._lock:
+            self._allowance.look(current_time(), self._arrived())
+            return self.arrived, self.spent
+
+    def note_foreign(self, arrived: int, spent: int) -> None:
+        """Others who share it made so many first attempts since the last time, and spent so many."""
+        with self._lock:
+            self._allowance.told(current_time(), arrived, spent)
+
+    def share_floor(self, sharers: int) -> None:
+        """Let that many (>= 1) have the floor together: each gets its part of it."""
+        with self._lock:
+            self._allowance.look(current_time(), self._arrived())
+            self._allowance.sharers = sharers
 
     def snapshot(self) -> BudgetSnapshot:
         """The budget now."""

@@ -26,6 +26,7 @@ from ._breaker_meter import BreakerMeter, BreakerSnapshot, snapshot_of
 from ._breaker_settings import Asked
 from ._machines.breaker import BreakerMachine
 from ._machines.breaker_state import Mode, State
+from .deadline import now as current_time
 from .policy import Guard, Policy, Site
 
 __all__ = ["BreakerSnapshot", "CircuitBreaker", "Mode", "circuit_breaker"]
@@ -189,6 +190,24 @@ class CircuitBreaker(Policy):
             change = None if self.state == before else self._count_change(before)
         if change is not None:
             self.tell_change(*change)
+
+    def learn_open(self, seconds: float) -> bool:
+        """Believe that others find the dependency down, for ``seconds`` from now (0: no longer). True where it opens.
+
+        Only a closed circuit opens for that, with the reason ``quorum``, and only such a break can be given another
+        end; then it probes as after any other. What it found out itself, and an operator's mode, win. Whoever calls
+        this has heard it from others, never from a call: see `integrations.shared`.
+        """
+        now = current_time()
+        with self.lock:
+            if self.mode is not Mode.AUTOMATIC:
+                return False
+            before = self.machine.state
+            opened = self.machine.told(now, seconds)
+            change = None if self.machine.state is before else self.changed_from(before)
+        if change is not None:
+            self.tell_change(*change)
+        return opened
 
     def matters_until(self, now: float) -> float:
         """While it is open; for ever in a mode that an operator chose."""

@@ -129,6 +129,21 @@ class Cooldown(Policy):
         if longer:
             events.emit("cooldown", self.label, seconds=round(seconds, 3), asked=asked is not None)
 
+    def extend(self, seconds: float) -> bool:
+        """Leave the dependency alone for ``seconds`` from now at least, as others who share its limit were told to.
+
+        True where that is longer. Unlike `start` it is no finding of our own, which others would have to hear of.
+        """
+        now = current_time()
+        with self.lock:
+            cooling = self.machine.left(now) > 0
+            longer = self.machine.told(now, seconds)
+            if longer and not cooling:
+                self.counts.started += 1
+        if longer:
+            events.emit("cooldown", self.label, seconds=round(seconds, 3), asked=True)
+        return longer
+
     def refuses_for(self, now: float) -> float:
         """Seconds for which a call will be refused, as far as is known now."""
         return max(0.0, self.machine.left(now) - self.max_wait)

@@ -20,7 +20,8 @@ logger: Final = logging.getLogger("mcp_server_langgraph.resilience")
 class Event:
     """One thing that happened. ``kind`` is one of: budget_refused, calm, chaos, cooldown, ejected, fallback,
     fallback_failed, hedge, hedge_off, hedge_on, panic, rejected, reload, retry, retry_exhausted, returned,
-    state_change, timeout, warning. ``pipeline`` is the pipeline's or breaker's name, ``details`` depend on the kind.
+    shared, state_change, timeout, unshared, warning. ``pipeline`` is the pipeline's or breaker's name, ``details``
+    depend on the kind.
     """
 
     kind: str
@@ -52,8 +53,10 @@ _LEVELS: Final = {
     "retry": logging.INFO,
     "retry_exhausted": logging.ERROR,
     "returned": logging.INFO,
+    "shared": logging.INFO,
     "state_change": logging.WARNING,
     "timeout": logging.WARNING,
+    "unshared": logging.WARNING,
     "warning": logging.WARNING,
 }
 

@@ -26,7 +26,7 @@ from . import config, deadline, events
 from ._checks import amount, checked, checked_count
 from ._machines.line import Line
 from ._machines.quota import NOTHING, Amounts, QuotaMachine
-from ._machines.quota_headers import readings
+from ._machines.quota_headers import Reading, readings
 from ._metering import Held
 from ._quota_at import QuotaAt, QuotaMeter
 from .errors import QuotaUsed
@@ -166,6 +166,22 @@ class Quota(Policy):
         now = deadline.now()
         self.machine.heard(readings(headers, time.time()), now, order)
         self.line.advance(now, changed=True)
+
+    def note_foreign(self, amounts: Amounts) -> None:
+        """Others who share the quota took so much since the last time; below 0: gave it back."""
+        now = deadline.now()
+        self.machine.told(amounts, now)
+        self.line.advance(now, changed=True)
+
+    def believe(self, said: Mapping[str, Reading]) -> None:
+        """Take over what others know of dimensions that no answer of ours has spoken of."""
+        unknown = {
+            dimension: each for dimension, each in said.items() if dimension not in self.machine.windows
+        }
+        if unknown:
+            now = deadline.now()
+            self.machine.heard(unknown, now)
+            self.line.advance(now, changed=True)
 
     def reserve(self, tokens: float | Usage = 0) -> QuotaReservation:
         """Take one request and its tokens now. Never waits. Raises `QuotaUsed`."""

@@ -207,6 +207,14 @@ class RateLimit(Policy):
             self.bucket.charge(-unused, now)
         self.line.advance(now, changed=True)
 
+    def note_foreign(self, permits: float) -> None:
+        """Others who share the limit took so many (below 0: gave back): there are fewer here by as many, and perhaps
+        some are owed.
+        """
+        now = deadline.now()
+        self.bucket.owe(permits, now)
+        self.line.advance(now, changed=True)
+
     def refusal(self, delay: float, pipeline: str | None = None) -> RateLimited:
         """Count a refusal; gives what to raise."""
         label = pipeline or self.label

@@ -17,7 +17,7 @@ from .metrics import CarriedMeter, Meter, Metric, collect
 from .pipeline import Pipeline, forget_pipelines, live_pipelines
 from .policy import Policy
 
-__all__ = ["add_meter", "breakers", "metrics", "pipelines", "reload", "reset"]
+__all__ = ["add_meter", "breakers", "metrics", "pipelines", "policies", "reload", "remove_meter", "reset"]
 
 _extra_meters: list[Meter] = []
 _carried: Final = CarriedMeter()
@@ -30,13 +30,18 @@ def pipelines() -> list[Pipeline]:
 
 def breakers() -> dict[str, CircuitBreaker]:
     """Every breaker by name: those of decorators and those that stand in a pipeline, one for each key too."""
-    found = {policy.label: policy for policy in _policies() if isinstance(policy, CircuitBreaker)}
+    found = {policy.label: policy for policy in policies() if isinstance(policy, CircuitBreaker)}
     return {**found, **_stack.named_breakers()}
 
 
 def add_meter(meter: Meter) -> None:
     """Collect the numbers of something else too, a `metrics.CircuitBreakerMetricsListener` for example."""
     _extra_meters.append(meter)
+
+
+def remove_meter(meter: Meter) -> None:
+    """No longer collect what `add_meter` added."""
+    _extra_meters[:] = [other for other in _extra_meters if other is not meter]
 
 
 def metrics() -> list[Metric]:
@@ -90,7 +95,8 @@ def _apply(settings: config.Settings) -> None:
         raise
 
 
-def _policies() -> Iterator[Policy]:
+def policies() -> Iterator[Policy]:
+    """Every policy of every pipeline, those for each key too; one that stands in several comes as often."""
     for pipeline in pipelines():
         for policy in pipeline.policies:
             yield policy
@@ -100,7 +106,7 @@ def _policies() -> Iterator[Policy]:
 def _services() -> Iterator[str]:
     for pipeline in pipelines():
         yield pipeline.name
-    yield from (policy.name for policy in _policies() if policy.name)
+    yield from (policy.name for policy in policies() if policy.name)
 
 
 def reset() -> None:

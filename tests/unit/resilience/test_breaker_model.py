@@ -139,6 +139,10 @@ class BreakerAgainstModel(RuleBasedStateMachine):
         for _ in range(self.model.rules.success_threshold):
             self.call(then)
 
+    @rule(seconds=st.sampled_from([0.0, 0.0, 2.0, 6.0, 86400.0]))
+    def others_find_it_down(self, seconds: float) -> None:
+        assert self.machine.told(self.now, seconds) == self.model.told(self.now, seconds)
+
     @rule(what=st.sampled_from(["closes", *["takes over"] * 2, *["watches"] * 9]))
     def an_operator_acts(self, what: str) -> None:
         if what == "closes":

@@ -30,13 +30,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Final
 
 from .breaker_evidence import Evidence
 from .breaker_ramp import Ramp
 from .breaker_rules import BreakerRules
 from .breaker_state import Admission, State
 
-__all__ = ["BreakerMachine"]
+__all__ = ["TOLD", "BreakerMachine"]
+
+# Why it opened, where that is the word of others.
+TOLD: Final = "quorum"
 
 
 def _no_chance() -> float:
@@ -49,7 +53,7 @@ class BreakerMachine:
     __slots__ = (
         *("automatic", "because", "chance", "closed", "closed_at", "door", "evidence", "failures", "heard"),
         *("not_before", "open_until", "opened_at", "probes", "quiet", "ramp", "reopenings", "rules"),
-        *("spread", "state", "successes"),
+        *("spread", "state", "successes", "told_until"),
     )
 
     def __init__(
@@ -69,6 +73,7 @@ class BreakerMachine:
         self.open_until = 0.0
         self.reopenings = 0
         self.spread = 0.0
+        self.told_until = -math.inf  # the end of a break on the word of others
         self.not_before = -math.inf  # the dependency asked to be left alone until then
         self.probes: dict[Admission, None] = {}  # an empty set weighs three times as much
         self.successes = 0
@@ -84,8 +89,11 @@ class BreakerMachine:
         asks = self.ramp is not None or (self.evidence is not None and self.rules.timed)
         self.door = self.closed if self.automatic and not asks else None
         self.quiet = self.door is not None and not self.failures and self.evidence is None and not self.heard
-        length = self.rules.break_for(self.reopenings, self.spread)
-        self.open_until = max(self.opened_at + length, self.not_before)
+        if self.because == TOLD:
+            end = self.told_until
+        else:
+            end = self.opened_at + self.rules.break_for(self.reopenings, self.spread)
+        self.open_until = max(end, self.not_before)
 
     def change(self, rules: BreakerRules) -> None:
         """Take over changed rules. The state stays, a break that is on gets its new length, and so does what was
@@ -189,6 +197,21 @@ class BreakerMachine:
         if self.evidence is not None:
             self.evidence.forget_running()
         self.settle()
+
+    def told(self, now: float, seconds: float) -> bool:
+        """Others find the dependency down, for so long; 0: no longer. True where that opens it.
+
+        Only a closed circuit opens on their word, and only a break that is due to it gets their end: own evidence and
+        probes under way say more.
+        """
+        opens = self.state is State.CLOSED and seconds > 0
+        if opens:
+            self.open(now, TOLD)
+        elif self.state is not State.OPEN or self.because != TOLD:
+            return False
+        self.told_until = now + self.rules.believed(seconds)
+        self.settle()
+        return opens
 
     def close(self) -> None:
         """Let every call in, and count from zero, breaks in a row too."""

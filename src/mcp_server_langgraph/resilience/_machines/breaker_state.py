@@ -9,7 +9,7 @@ from typing import Final
 __all__ = ["TRANSITIONS", "Admission", "Mode", "State"]
 
 TRANSITIONS: Final = (
-    ("closed", "open", "fail_max failures in a row, or a rate too high"),
+    ("closed", "open", "fail_max failures in a row, a rate too high, or a quorum of other processes"),
     ("open", "half_open", "the break is over and a call comes"),
     ("half_open", "closed", "success_threshold probes succeeded"),
     ("half_open", "open", "a probe failed, or was slow"),

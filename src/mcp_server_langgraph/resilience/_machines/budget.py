@@ -73,12 +73,13 @@ class _Recent:
 class Allowance:
     """The retries and hedges allowed. ``began``: when traffic began to be counted."""
 
-    __slots__ = ("_arrived", "_last", "_spent", "_tokens", "per_second", "ratio", "window")
+    __slots__ = ("_arrived", "_last", "_spent", "_tokens", "per_second", "ratio", "sharers", "window")
 
     def __init__(self, ratio: float, per_second: float, window: float, began: float) -> None:
         self.ratio = ratio
         self.per_second = per_second
         self.window = window
+        self.sharers = 1  # of the floor: each lets so much less of it come in
         self._arrived = _Recent(window)
         self._spent = _Recent(window)
         self._tokens = RESERVE
@@ -95,11 +96,19 @@ class Allowance:
             self._spent.clear()
             self._last = now
         now = max(now, self._last)
-        self._tokens = min(RESERVE, self._tokens + (now - self._last) * self.per_second)
+        self._tokens = min(RESERVE, self._tokens + (now - self._last) * self.per_second / self.sharers)
         if arrived:
             self._arrived.add(self._last, now, arrived)
         self._last = now
         return now
+
+    def told(self, now: float, arrived: int, spent: int) -> None:
+        """Others who share it had so much traffic since they told last, and spent so many."""
+        now = self.look(now, 0)
+        if arrived:
+            self._arrived.add(now, now, arrived)
+        if spent:
+            self._spent.add(now, now, spent)
 
     def take(self, now: float, arrived: int) -> bool:
         """Take one, if there may be one more; ``arrived`` since the last look."""

@@ -26,13 +26,14 @@ class CooldownMachine:
     time over which those who waited come back.
     """
 
-    __slots__ = ("first", "jitter", "length", "longest", "since", "strikes", "until")
+    __slots__ = ("first", "jitter", "length", "longest", "own_until", "since", "strikes", "until")
 
     def __init__(self, first: float = 1.0, longest: float = 60.0, jitter: float = 0.1) -> None:
         self.first = first
         self.longest = longest
         self.jitter = jitter
         self.until = self.since = -math.inf
+        self.own_until = -math.inf  # as our own calls were told, without what others heard
         self.length = 0.0
         self.strikes = 0
 
@@ -62,9 +63,17 @@ class CooldownMachine:
                 self.strikes += 1
         if asked <= 0 or now + asked <= self.until:
             return False
-        self.until = now + asked
+        self.until = self.own_until = now + asked
         self.since = now
         self.length = asked
+        return True
+
+    def told(self, now: float, seconds: float) -> bool:
+        """Somebody else was told to wait, for so long from now. True where the time is longer for it."""
+        if seconds <= 0 or now + seconds <= self.until:
+            return False
+        self.until = now + seconds
+        self.length = seconds
         return True
 
     def succeeded(self, began: float) -> None:

@@ -83,6 +83,12 @@ class Window:
             self.reset_at = now + PERIOD
         self._left, self._at = min(self.limit, left - amount), now
 
+    def reading(self, now: float) -> Reading:
+        """What an answer would say that came now."""
+        left = max(0.0, self.left(now))
+        reset = (self.limit - left) / self.rate if self._gradual else max(0.0, self.reset_at - now)
+        return Reading(self.limit, left, reset)
+
     def delay(self, amount: float, now: float, ahead: float) -> float:
         """Seconds until so much is left, after what is ``ahead``; what is more than the limit needs all of it."""
         missing = min(amount, self.limit) + ahead - self.left(now)
@@ -94,11 +100,21 @@ class Window:
 class QuotaMachine:
     """All dimensions together: a call begins when there is enough of each."""
 
-    __slots__ = ("_gradual", "_lock", "_order", "_under_way", "held_until", "windows")
+    __slots__ = (
+        "_gradual",
+        "_lock",
+        "_order",
+        "_under_way",
+        "held_until",
+        "own_held_until",
+        "taken",
+        "windows",
+    )
 
     def __init__(self, *, gradual: bool = True) -> None:
         self.windows: dict[str, Window] = {}
-        self.held_until = -math.inf
+        self.held_until = self.own_held_until = -math.inf
+        self.taken = NOTHING  # by our own calls in all, as far as is known
         self._gradual = gradual
         self._under_way: dict[int, Amounts] = {}
         self._order = 0
@@ -110,9 +126,8 @@ class QuotaMachine:
         with self._lock:
             if self.delay(cost, now, NOTHING) > 0:
                 return 0
-            for dimension, amount in zip(DIMENSIONS, cost.each, strict=True):
-                if dimension in self.windows:
-                    self.windows[dimension].take(amount, now)
+            self.told(cost, now)
+            self.taken = self.taken + cost
             self._order += 1
             self._under_way[self._order] = cost
             return self._order
@@ -137,6 +152,7 @@ class QuotaMachine:
             cost = self._under_way.pop(order, None)
             if cost is None or used is None:
                 return
+            self.taken = self.taken + used - cost
             for dimension, unused in zip(DIMENSIONS, (cost - used).each, strict=True):
                 window = self.windows.get(dimension)
                 if window is not None and window.order < order:
@@ -156,7 +172,22 @@ class QuotaMachine:
                     if window.limit:
                         self.windows[dimension] = window
 
-    def hold(self, seconds: float, now: float) -> None:
-        """Let nobody begin for so long. Only ever extended."""
+    def hold(self, seconds: float, now: float, *, told: bool = False) -> None:
+        """Let nobody begin for so long. Only ever extended. ``told``: as others who share it have to wait."""
         with self._lock:
-            self.held_until = max(self.held_until, now + seconds)
+            if now + seconds > self.held_until:
+                self.held_until = now + seconds
+                if not told:
+                    self.own_held_until = self.held_until
+
+    def told(self, amounts: Amounts, now: float) -> None:
+        """So much was taken, by whomever; below 0: given back."""
+        with self._lock:
+            for dimension, amount in zip(DIMENSIONS, amounts.each, strict=True):
+                if dimension in self.windows:
+                    self.windows[dimension].take(amount, now)
+
+    def readings(self, now: float) -> dict[str, Reading]:
+        """What an answer would say that came now, as far as we know."""
+        with self._lock:
+            return {dimension: window.reading(now) for dimension, window in self.windows.items()}

@@ -37,10 +37,12 @@ class TokenBucket:
         "_spacing",
         "burst",
         "full_at",
+        "taken",
     )
 
     def __init__(self, permits: float, per: float, burst: float) -> None:
         self.full_at = -math.inf
+        self.taken = 0.0  # in all, less what came back
         self._opened = 0
         self._low_marks: list[int] = []
         self._noted = 1
@@ -88,6 +90,7 @@ class TokenBucket:
         if full_at - now + needed > depth + SLACK and weight:
             return 0
         self.full_at = full_at + cost
+        self.taken += weight
         return mark
 
     def delay(self, weight: float, now: float, ahead: float = 0.0) -> float:
@@ -100,6 +103,11 @@ class TokenBucket:
 
     def charge(self, weight: float, now: float) -> None:
         """Take permits whether they are there or not."""
+        self.taken += weight
+        self.owe(weight, now)
+
+    def owe(self, weight: float, now: float) -> None:
+        """Others took them: there are fewer by so many; below 0: more."""
         if self._opened:
             self._note_low(now)
         full_at = self.full_at
@@ -109,6 +117,7 @@ class TokenBucket:
 
     def give_back(self, weight: float, mark: int, since: float, now: float) -> None:
         """Put back what was taken at ``since`` and not used, less all that the bucket can have lost in that time."""
+        self.taken -= weight
         cost = weight * self._spacing - (now - since)
         if cost > 0:
             self.full_at -= cost
@@ -131,6 +140,7 @@ class TokenBucket:
     def refund(self, weight: float, mark: int, now: float) -> None:
         """Put back what a reservation took and did not use; ``mark`` is what it got for it."""
         with self._lock:
+            self.taken -= weight
             at = bisect.bisect_right(self._low_marks, mark)
             for low in self._lows[at : at + 1]:
                 weight = min(weight, low)
