@@ -46,7 +46,8 @@ class Response:
 
 @dataclass(frozen=True)
 class Fault:
-    """What to do instead: `kind` is "answer", "hang", "reset", "garbage" or "delay" (and then answer).
+    """What to do instead: `kind` is "answer", "hang", "reset", "garbage", "delay" (and then answer), "cut" or
+    "stall" (in mid-body, after `bytes` of it).
 
     `path` limits it to requests whose path contains that text.
     """
@@ -55,6 +56,7 @@ class Fault:
     response: Response = field(default_factory=Response)
     seconds: float = 0.0
     path: str = ""
+    bytes: int = 0
 
 
 class HttpServer:
@@ -115,6 +117,14 @@ class HttpServer:
     def reset(self, *, times: int | None = None, path: str = "") -> None:
         """Read requests and send RST."""
         self._set_fault(Fault("reset", path=path), times)
+
+    def cut(self, after: int, *, times: int | None = None, path: str = "") -> None:
+        """Answer, and end the connection after so many bytes of the body."""
+        self._set_fault(Fault("cut", path=path, bytes=after), times)
+
+    def stall(self, after: int, *, times: int | None = None, path: str = "") -> None:
+        """Answer, and go silent after so many bytes of the body."""
+        self._set_fault(Fault("stall", path=path, bytes=after), times)
 
     def garbage(self, *, times: int | None = None, path: str = "") -> None:
         """Answer 200 with HTML where JSON is due, as a wrong proxy does."""
@@ -186,9 +196,13 @@ class HttpServer:
         response = (
             fault.response if fault is not None and fault.kind == "answer" else await self.handle(request)
         )
-        writer.write(_wire(response))
+        head, body = _wire(response)
+        broken = fault is not None and fault.kind in ("cut", "stall")
+        writer.write(head + (body[: fault.bytes] if fault is not None and broken else body))
         await writer.drain()
-        return True
+        if fault is not None and fault.kind == "stall":
+            await asyncio.Event().wait()
+        return not broken
 
 
 async def _read_request(reader: asyncio.StreamReader) -> Request | None:
@@ -205,7 +219,7 @@ async def _read_request(reader: asyncio.StreamReader) -> Request | None:
     return Request(method, unquote(parts.path), dict(parse_qsl(parts.query)), headers, body)
 
 
-def _wire(response: Response) -> bytes:
+def _wire(response: Response) -> tuple[bytes, bytes]:
     is_bytes = isinstance(response.body, bytes)
     body = response.body if is_bytes else json.dumps(response.body).encode()
     headers = {"content-type": "application/octet-stream" if is_bytes else "application/json"}
@@ -213,7 +227,7 @@ def _wire(response: Response) -> bytes:
     headers["content-length"] = str(len(body))
     lines = [f"HTTP/1.1 {response.status} {_phrase(response.status)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"), body
 
 
 def _phrase(status: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import httpx2
 
-from mcp_server_langgraph.resilience import outgoing_headers
+from mcp_server_langgraph.resilience.integrations.httpx2 import send_deadline
 
 __all__ = ["UnusableReply", "json_reply", "new_client"]
 
@@ -37,13 +37,8 @@ def new_client(base_url: str) -> httpx2.AsyncClient:
         verify=_tls(),
         timeout=_STEP_TIMEOUT,
         limits=limits,
-        event_hooks={"request": [_say_how_long_we_wait]},
+        event_hooks={"request": [send_deadline]},
     )
-
-
-async def _say_how_long_we_wait(request: httpx2.Request) -> None:
-    """A peer, or a proxy before it, that looks at these headers need not work for who is gone."""
-    request.headers.update(outgoing_headers())
 
 
 def json_reply(response: httpx2.Response) -> dict[str, Any]:

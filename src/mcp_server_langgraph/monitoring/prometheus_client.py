@@ -25,9 +25,9 @@ from mcp_server_langgraph.resilience import (
     Rung,
     Verdict,
     classify,
-    outgoing_headers,
 )
 from mcp_server_langgraph.resilience.fallback import NOTHING
+from mcp_server_langgraph.resilience.integrations.httpx2 import send_deadline
 
 from ._answers import (
     BadQuery,
@@ -92,7 +92,7 @@ class PrometheusClient:
         self._http = httpx2.AsyncClient(
             base_url=url.rstrip("/") + "/api/v1/",
             timeout=timeout,
-            event_hooks={"request": [_say_how_long_we_wait]},
+            event_hooks={"request": [send_deadline]},
         )
 
     async def query(self, promql: str, at: float | None = None) -> QueryResult:
@@ -146,11 +146,6 @@ class PrometheusClient:
                     f"the answer is larger than {self._max_bytes} bytes; ask for less, or a longer step"
                 )
         return bytes(body)
-
-
-async def _say_how_long_we_wait(request: httpx2.Request) -> None:
-    """A proxy before Prometheus that looks at these headers need not work for who is gone."""
-    request.headers.update(outgoing_headers())
 
 
 class _LastResult(LastGood):

@@ -98,13 +98,21 @@ class KeyedAt(Policy):
             self.table.leave(entry)
             raise
 
+    def failed_at(self, face: Face) -> None:
+        """Remember where a call failed, for the retry that asks next."""
+        if face.gates:
+            _failed_last.set(face)
+
+    def example(self) -> Guard | Policy:
+        """What a key's policy is at this pipeline, to see what kind of thing it is."""
+        return self.policy.face(self.policy.spare.value, self).bound
+
     async def run(self, call: Call, proceed: Proceed) -> Any:
         entry, face = self.enter(call, asyncio.get_running_loop().time())
         try:
             return await face.bound.run(call, proceed)
         except BaseException:
-            if face.gates:
-                _failed_last.set(face)
+            self.failed_at(face)
             raise
         finally:
             self.table.leave(entry)
@@ -114,8 +122,7 @@ class KeyedAt(Policy):
         try:
             return face.bound.run_sync(call, proceed)
         except BaseException:
-            if face.gates:
-                _failed_last.set(face)
+            self.failed_at(face)
             raise
         finally:
             self.table.leave(entry)

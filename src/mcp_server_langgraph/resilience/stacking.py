@@ -4,9 +4,9 @@ Three attempts above a client that makes three of its own are nine requests; thr
 at which the dependency can bear them least (B. Beyer et al., "Site Reliability Engineering", ch. 22). So one layer
 should retry, and it should be the lowest one of ours: it knows most.
 
-- At run time: a retry leaves a mark on what it raises, and some clients tell in their headers that they have retried. A
-  retry further up that sees this does not retry once more (unless it was told to: ``Retry(stacked=True)``), and warns
-  once of the two, by name.
+- At run time: a retry leaves a mark on what it raises (a transport on the response that it gives back), and some
+  clients tell in their headers that they have retried. A retry further up that sees this does not retry once more
+  (unless it was told to: ``Retry(stacked=True)``), and warns once of the two, by name.
 - At the start: `check` looks at a client and tells whether it retries by itself, `audit` what that makes of a pipeline.
 
 Events: ``warning`` (problem "stacked retries").
@@ -28,7 +28,18 @@ from ._known_clients import Finding, findings
 if TYPE_CHECKING:
     from .pipeline import Pipeline
 
-__all__ = ["Below", "Finding", "audit", "check", "forget", "mark", "retried_below", "warn"]
+__all__ = [
+    "Below",
+    "Finding",
+    "audit",
+    "check",
+    "copy_mark",
+    "forget",
+    "is_marked",
+    "mark",
+    "retried_below",
+    "warn",
+]
 
 _MARK: Final = "__resilience_retried__"
 _CLIENTS_COUNT: Final = "x-stainless-retry-count"
@@ -65,16 +76,38 @@ def mark(exc: BaseException, by: object, name: str, attempts: int, now: float) -
         setattr(exc, _MARK, _Mark(by, name, attempts, now, None if loop is None else weakref.ref(loop)))
 
 
+def is_marked(exc: BaseException) -> bool:
+    """Whether somebody has retried, and given up with ``exc``."""
+    return isinstance(_read(exc, _MARK), _Mark)
+
+
+def copy_mark(source: BaseException, target: object) -> bool:
+    """Leave on ``target``, an answer, what was left on ``source``; True if there was anything."""
+    left = getattr(source, _MARK, None)
+    if left is None:
+        return False
+    with contextlib.suppress(Exception):  # it may have slots
+        setattr(target, _MARK, left)
+    return True
+
+
 def retried_below(exc: BaseException, by: object, began: float) -> Below | None:
     """Who has retried below the loop ``by``, whose call began at ``began``; None where nobody says so."""
     for each in _chain(exc, _DEPTH):
-        left = getattr(each, _MARK, None)
-        if isinstance(left, _Mark) and left.by is not by and left.is_of(began):
-            return Below(left.name, left.attempts)
+        for left in (_read(each, _MARK), _read(_read(each, "response"), _MARK)):
+            if isinstance(left, _Mark) and left.by is not by and left.is_of(began):
+                return Below(left.name, left.attempts)
         count = _retries_of_client(each)
         if count:
             return Below(f"{type(each).__module__.partition('.')[0]} client", count + 1)
     return None
+
+
+def _read(holder: object, name: str) -> Any:
+    try:
+        return getattr(holder, name, None)
+    except Exception:  # foreign properties may raise anything
+        return None
 
 
 def _chain(exc: BaseException, depth: int) -> Iterator[BaseException]:
