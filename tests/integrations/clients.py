@@ -37,6 +37,7 @@ class Asked(NamedTuple):
     status: int
     body: bytes
     headers: Any
+    answer: Any
 
 
 def hosts_of(**options: Any) -> Hosts:
@@ -87,7 +88,7 @@ class _Family(Client):
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:
         answer = await self.client.request(method, url, **options)
-        return Asked(answer.status_code, answer.content, answer.headers)
+        return Asked(answer.status_code, answer.content, answer.headers, answer)
 
     async def pieces(self, url: str) -> AsyncIterator[bytes]:
         async with self.client.stream("GET", url) as answer:
@@ -111,7 +112,7 @@ class _SyncFamily(Client):
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:
         answer = await asyncio.to_thread(self.client.request, method, url, **options)
-        return Asked(answer.status_code, answer.content, answer.headers)
+        return Asked(answer.status_code, answer.content, answer.headers, answer)
 
     async def pieces(self, url: str) -> AsyncIterator[bytes]:
         def open_stream() -> Any:
@@ -162,7 +163,7 @@ class Aiohttp(Client):
         if "content" in options:
             options["data"] = options.pop("content")
         async with self.client.request(method, url, **options) as answer:
-            return Asked(answer.status, await answer.read(), answer.headers)
+            return Asked(answer.status, await answer.read(), answer.headers, answer)
 
     async def pieces(self, url: str) -> AsyncIterator[bytes]:
         async with self.client.get(url) as answer:

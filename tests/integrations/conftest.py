@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from mcp_server_langgraph.resilience.testing import Recorder
 from tests.integrations.clients import Upstream
 
 
@@ -11,3 +12,9 @@ from tests.integrations.clients import Upstream
 def upstream() -> Iterator[Upstream]:
     with Upstream() as server:
         yield server
+
+
+@pytest.fixture
+def recorder() -> Iterator[Recorder]:
+    with Recorder() as heard:
+        yield heard

@@ -81,9 +81,9 @@ def is_marked(exc: BaseException) -> bool:
     return isinstance(_read(exc, _MARK), _Mark)
 
 
-def copy_mark(source: BaseException, target: object) -> bool:
+def copy_mark(source: object, target: object) -> bool:
     """Leave on ``target``, an answer, what was left on ``source``; True if there was anything."""
-    left = getattr(source, _MARK, None)
+    left = _read(source, _MARK)
     if left is None:
         return False
     with contextlib.suppress(Exception):  # it may have slots

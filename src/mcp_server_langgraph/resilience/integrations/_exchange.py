@@ -48,8 +48,8 @@ class Library(Protocol[Q_contra, A]):
         """Close an answer that nobody will get."""
         ...
 
-    def told_enough(self, answer: A) -> None:
-        """Say on the answer that it was asked for often enough."""
+    def told_enough(self, request: Q_contra, answer: A) -> None:
+        """Say on the answer, to who understands, that it was asked for often enough."""
         ...
 
     def hand_over(self, answer: A, body: Body) -> A:
@@ -118,20 +118,20 @@ class Exchange(Generic[Q, A]):
         try:
             answer, held = await holder.begin(ways, sent.attempt, request)
         except Exception as exc:
-            return await self._instead(exc, sent)
+            return await self._instead(exc, sent, request)
         except BaseException:
             await sent.drop()
             raise
         body = Body(self._hosts, held, self._library.fitting, headers_of(answer) or {})
         return self._library.hand_over(answer, body)
 
-    async def _instead(self, exc: Exception, sent: _Sent[Q, A]) -> A:
+    async def _instead(self, exc: Exception, sent: _Sent[Q, A], request: Q) -> A:
         """The last answer, or the library's error."""
         last = exc.__cause__ if isinstance(exc, RetriesExhausted) and exc.__cause__ else exc
         answer = sent.last
         if answer is not None and isinstance(last, ErrorStatus):
             if stacking.copy_mark(exc, answer):
-                self._library.told_enough(answer)
+                self._library.told_enough(request, answer)
             return answer
         await sent.drop()
         if isinstance(last, ResilienceError):

@@ -19,7 +19,7 @@ from ..errors import TimedOut
 from ..propagation import outgoing_headers
 from ._exchange import Body, Exchange, is_small
 from ._fitting import Fitting
-from .hosts import Hosts
+from .hosts import CLIENTS_COUNT, Hosts
 
 __all__ = ["AsyncBody", "AsyncTransport", "Family", "SyncBody", "SyncTransport", "send_deadline"]
 
@@ -78,9 +78,10 @@ class _Client:
         status: int = answer.status_code
         return status
 
-    def told_enough(self, answer: Any) -> None:
-        """As the clients of OpenAI and Anthropic understand it."""
-        answer.headers["x-should-retry"] = "false"
+    def told_enough(self, request: Any, answer: Any) -> None:
+        """As the clients of OpenAI and Anthropic understand it, if it is one of theirs."""
+        if CLIENTS_COUNT in request.headers:
+            answer.headers["x-should-retry"] = "false"
 
     def holder_for(self, request: Any) -> Holder:
         return self.hosts.holder_for(request, isinstance(request.stream, self.family.byte_stream))

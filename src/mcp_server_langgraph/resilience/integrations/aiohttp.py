@@ -76,7 +76,7 @@ class _Client:
     async def drop(self, answer: aiohttp.ClientResponse) -> None:
         answer.close()
 
-    def told_enough(self, answer: aiohttp.ClientResponse) -> None:
+    def told_enough(self, request: aiohttp.ClientRequest, answer: aiohttp.ClientResponse) -> None:
         """Its headers cannot be changed; the mark of `stacking` says it."""
 
     def hand_over(self, answer: aiohttp.ClientResponse, body: Body) -> aiohttp.ClientResponse:
@@ -108,6 +108,13 @@ class _Told(_Response):
     def release(self) -> Any:
         self._tell()
         return super().release()
+
+    def raise_for_status(self) -> None:
+        try:
+            super().raise_for_status()
+        except aiohttp.ClientResponseError as exc:  # which does not have the response
+            stacking.copy_mark(self, exc)
+            raise
 
     def __del__(self, *args: Any) -> None:
         self._tell()

@@ -35,8 +35,8 @@ __all__ = ["Hosts", "Request", "is_idempotent", "origin_of"]
 
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-# How often openai's and anthropic's clients have sent the request before.
-_CLIENTS_COUNT: Final = "x-stainless-retry-count"
+# How often openai's and anthropic's clients have sent the request before; 0 the first time.
+CLIENTS_COUNT: Final = "x-stainless-retry-count"
 
 
 class Request(Protocol):
@@ -137,7 +137,7 @@ class Hosts:
         return self._repeating
 
     def _client_repeats(self, request: Request) -> bool:
-        count = request.headers.get(_CLIENTS_COUNT, "0")
+        count = request.headers.get(CLIENTS_COUNT, "0")
         if not count.isdigit() or int(count) == 0:
             return False
         assert self._retry is not None
