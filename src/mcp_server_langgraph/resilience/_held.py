@@ -168,7 +168,8 @@ class Holder:
         repeat = self.repeat
         if not isinstance(repeat, Repeat):
             return await self._attempt(held, call, ways)
-        began, past = ways.now(), Past()
+        began = ways.now()
+        past = Past(began)
         repeat.attempts.first += 1
         exc: BaseException | None = None
         try:
@@ -186,11 +187,15 @@ class Holder:
                     if isinstance(step, BaseException):
                         raise step  # noqa: B904 (what it came from, if anything, it carries already)
                 else:
+                    took = ways.now() - past.since
                     if call.attempt > 1:
-                        repeat.recovered(call.attempt)
+                        repeat.recovered(call.attempt, took)
+                    else:
+                        repeat.attempts.successes.observe(took)
                     return result
                 await ways.pause(step)
                 call.attempt += 1
+                past.since = ways.now()
         finally:
             past.end()
             exc = step = None  # an exception kept in its own frame is a cycle

@@ -119,16 +119,12 @@ def classify(exc: BaseException) -> Verdict:
         return _of_ours(exc)
     if not isinstance(exc, Exception):
         return NEUTRAL
-<<<<<<< HEAD
     verdict, mute = _judge_type(type(exc))
+    if verdict is DOWN and isinstance(exc.__cause__, errors.ResilienceError):
+        return _of_ours(exc.__cause__)  # an SDK's name for what we said below it
     if mute and FACTS.isdisjoint(exc.__dict__):
         return verdict
     verdict = _of_telling(exc, verdict)
-=======
-    if isinstance(exc.__cause__, errors.ResilienceError) and _is_unreachable(type(exc)):
-        return _of_ours(exc.__cause__)  # an SDK's name for what we said below it
-    verdict = _of_foreign(exc)
->>>>>>> 5b77212 (HTTP clients are guarded: transports for httpx and httpx2, a middleware for aiohttp, one set of guards for each host)
     return verdict._replace(retryable=False) if verdict.retryable and told_not_to_retry(exc) else verdict
 
 

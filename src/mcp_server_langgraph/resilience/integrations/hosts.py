@@ -21,13 +21,14 @@ from typing import Any, Final, Protocol
 from .. import _headers, events, stacking
 from .._checks import checked
 from .._held import Holder
+from .._late import expired
 from ..bulkhead import Bulkhead
 from ..circuit_breaker import CircuitBreaker
 from ..deadline import remaining
 from ..keyed import Keyed
 from ..pipeline import Pipeline
 from ..policy import Policy
-from ..propagation import current_attempt, expired, outgoing_headers
+from ..propagation import current_attempt, outgoing_headers
 from ..retry import Retry
 from ..timeout import Timeout
 
