@@ -253,11 +253,15 @@ def adaptive_goodput() -> str:
 
 TABLES: Final[dict[str, Callable[[], str]]] = {
     "adaptive-goodput": adaptive_goodput,
+    "aiohttp-names": _submodule("integrations.aiohttp"),
     "asgi-names": _submodule("integrations.asgi"),
     "commands": commands,
     "error-table": error_table,
     "error-tree": error_tree,
     "fused-cost": fused_cost,
+    "hosts-names": _submodule("integrations.hosts"),
+    "httpx-names": _submodule("integrations.httpx"),
+    "httpx2-names": _submodule("integrations.httpx2"),
     "layer-metrics": layer_metrics,
     "layer-variables": layer_variables,
     "public-names": public_names,

@@ -158,7 +158,7 @@ class Aiohttp(Client):
     def __init__(self, hosts: Hosts) -> None:
         super().__init__(hosts)
         self.client = aiohttp.ClientSession(
-            middlewares=[for_aiohttp.ResilienceMiddleware(hosts)], timeout=aiohttp.ClientTimeout(total=None)
+            middlewares=[for_aiohttp.ResilientMiddleware(hosts)], timeout=aiohttp.ClientTimeout(total=None)
         )
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:

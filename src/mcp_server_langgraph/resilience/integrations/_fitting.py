@@ -44,5 +44,5 @@ class Fitting:
 
     def _made(self, ours: type[ResilienceError]) -> type[ResilienceError]:
         base = self._timeout if issubclass(ours, TimedOut | DeadlineExceeded) else self._transport
-        made = type(ours.__name__, (_Fitted, ours, base), {"__module__": ours.__module__})
+        made = type(ours.__name__, (_Fitted, ours, base), {"__module__": __name__})
         return cast("type[ResilienceError]", made)

@@ -1,6 +1,6 @@
 """A middleware for aiohttp: requests go through a breaker and a bulkhead for each host, until their bodies have ended.
 
-    async with aiohttp.ClientSession(middlewares=[ResilienceMiddleware()]) as session: ...
+    async with aiohttp.ClientSession(middlewares=[ResilientMiddleware()]) as session: ...
 
 Needs aiohttp 3.12. An answer is given back whatever its status. Our own errors (`CircuitOpen`, `BulkheadFull`,
 `TimedOut`, ...) are at the same time ``aiohttp.ClientConnectionError``, those of time ``aiohttp.ServerTimeoutError``.
@@ -24,12 +24,12 @@ from ._exchange import Body, Exchange, is_small
 from ._fitting import Fitting
 from .hosts import Hosts
 
-__all__ = ["Hosts", "ResilienceMiddleware"]
+__all__ = ["Hosts", "ResilientMiddleware"]
 
 _FITTING: Final = Fitting(aiohttp.ClientConnectionError, aiohttp.ServerTimeoutError)
 
 
-class ResilienceMiddleware:
+class ResilientMiddleware:
     """Sends requests through the guards of ``hosts`` (default: a new `Hosts`). May serve many sessions.
 
     It stands innermost: put it last into ``middlewares``.
