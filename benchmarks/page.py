@@ -39,6 +39,7 @@ def render(page: str) -> str:
     blocks |= {"increments": _increments(), "parts": _tables(_read("parts", PREFERRED))[0][0]}
     soak = _tables((RESULTS / "soak.md").read_text(encoding="utf-8"))
     blocks |= {"soak": soak[0][0], "soak_traced": soak[2][0]}
+    blocks |= {"tenacity": _tenacity()}
     blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
     return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
 
@@ -106,6 +107,18 @@ def _memory() -> str:
     names = next(iter(columns.values()))
     rows = [[name, *(f"{cells[name][0]} ({cells[name][1]})" for cells in columns.values())] for name in names]
     return table(["", *(f"MB (bytes a key), {version}" for version in columns)], rows)
+
+
+def _tenacity() -> str:
+    """The preferred version's times, and how many times less in every version."""
+    columns = {version: _tables(_read("tenacity", version))[0][1] for version in _present("tenacity")}
+    rows = [
+        [name, *cells[:2], *(column[name][2] for column in columns.values())]
+        for name, cells in columns[PREFERRED].items()
+    ]
+    return table(
+        ["", "tenacity, ns", "drop-in, ns", *(f"times less, {version}" for version in columns)], rows
+    )
 
 
 def _present(kind: str) -> list[str]:
