@@ -107,7 +107,7 @@ def report(measured: Sequence[Measured], rounds: int) -> str:
         f"# tenacity {version('tenacity')} and its drop-in, CPython {sys.version_info.major}.{sys.version_info.minor}",
         "",
         f"{machine()}.",
-        f"`python -m benchmarks.tenacity_dropin`: {rounds} samples of each case, interleaved. CPU ns per call, the least.",
+        f"`python -m benchmarks.tenacity_dropin`: {rounds} samples a case, interleaved. CPU ns per call, the least.",
         f"A bare await: {least[BARE, '']:,.0f} ns. Aimed at: {TARGET:g} times less in the first row.",
         "",
         table(["", "tenacity, ns", "drop-in, ns", "times less"], rows),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import threading
 import weakref
@@ -47,6 +48,10 @@ async def answer() -> str:
     return "answer"
 
 
+async def fail() -> None:
+    raise ConnectionError
+
+
 async def test_the_success_path_of_a_breaker_that_shares_is_what_it_was(sharing: Share) -> None:
     breaker = CircuitBreaker("search")
     sharing(breaker, opened("closed"))
@@ -63,9 +68,9 @@ async def test_a_break_that_began_long_ago_elsewhere_is_over_here_too(sharing: S
 
 async def test_where_others_probe_the_next_call_is_a_probe_and_the_only_one(sharing: Share) -> None:
     breaker, storage = CircuitBreaker("search", timeout=30), opened("half-open")
+    pipeline = Pipeline("search", breaker)
     sharing(breaker, storage)
     await until(lambda: breaker.state == "open")
-    pipeline = Pipeline("search", breaker)
 
     async def while_it_probes() -> str:
         with pytest.raises(CircuitOpen):
@@ -76,6 +81,37 @@ async def test_where_others_probe_the_next_call_is_a_probe_and_the_only_one(shar
     await until(lambda: storage.state == "closed")
 
 
+async def test_an_opening_that_came_from_others_is_not_told_back_to_them(sharing: Share) -> None:
+    breaker, storage = CircuitBreaker("search"), opened("open", seconds_ago=20)
+    at = storage.opened_at
+    shared = sharing(breaker, storage)
+    await until(lambda: breaker.state == "open")
+    read = shared._read_at
+    await until(lambda: shared._read_at != read)
+    assert storage.opened_at == at
+
+
+async def test_an_opening_is_told_at_once_and_told_again_where_it_was_lost() -> None:
+    breaker, storage = CircuitBreaker("search", fail_max=1), opened("closed", seconds_ago=99)
+    shared = share(breaker, storage, refresh=300)
+    await until(lambda: shared.snapshot().age is not None)
+    with pytest.raises(ConnectionError):
+        await Pipeline("search", breaker).call(fail)
+    await until(lambda: storage.state == "open")
+    assert shared._look(breaker).opened_at is shared._look(breaker).opened_at is not None
+    shared.close()
+    storage.state, storage.opened_at = "closed", None
+    await asyncio.to_thread(shared._thread.join, 10)
+    assert breaker.listeners._all == ()
+
+    again = share(breaker, storage, refresh=0.02)
+    await until(lambda: storage.state == "open")
+    storage.state, storage.opened_at = "closed", None
+    await until(lambda: storage.state == "open")
+    again.close()
+    await asyncio.to_thread(again._thread.join, 10)
+
+
 async def test_an_operators_mode_is_neither_told_nor_overruled(sharing: Share) -> None:
     breaker, storage = CircuitBreaker("search"), opened("closed")
     shared = sharing(breaker, storage)
@@ -84,7 +120,7 @@ async def test_an_operators_mode_is_neither_told_nor_overruled(sharing: Share) -
     assert storage.state == "closed"
     storage.state = "open"
     await until(lambda: shared.snapshot().state == "open")
-    assert breaker.state == "forced_open"
+    assert (breaker.state, breaker.snapshot().automatic) == ("forced_open", "closed")
 
 
 async def test_a_storage_that_raises_is_told_of_once_and_the_breaker_goes_on(
@@ -111,9 +147,6 @@ async def test_what_is_read_too_late_to_count_changes_nothing(sharing: Share) ->
     shared.close()
     shared._thread.join(10)
     before = shared._look(breaker)
-
-    async def fail() -> None:
-        raise ConnectionError
 
     with pytest.raises(ConnectionError):
         await Pipeline("search", breaker).call(fail)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pybreaker
 import pytest
+import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mcp_server_langgraph.resilience.integrations._pybreaker_state import Mine, Move, Shared, move
-from mcp_server_langgraph.resilience.integrations._pybreaker_storage import Teller
+from mcp_server_langgraph.resilience.integrations._pybreaker_storage import StorageFailed, Teller
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINE = Mine(0, "closed", None, 0, 0, 0, 5)
@@ -124,9 +125,10 @@ def test_a_success_ends_the_row_of_others() -> None:
 
 def test_failures_of_others_count_where_ours_are_added_to_them_and_not_before() -> None:
     storage = Told()
-    storage._fail_counter = 4
+    storage._fail_counter = 9
     teller = Teller(lambda: storage, MINE)
     assert teller.exchange(MINE)[1] is False
+    storage._fail_counter = 4
     assert teller.exchange(replace(MINE, in_a_row=1, failed=1))[1] is True
     storage._fail_counter = 2
     assert teller.exchange(replace(MINE, in_a_row=2, failed=2))[1] is False
@@ -172,6 +174,27 @@ def test_what_did_not_arrive_is_told_until_it_does() -> None:
     storage.told.clear()
     teller.exchange(OPENED)
     assert storage.told == []
+
+
+class GoneRedis:
+    """A client whose server is gone, once the storage is made."""
+
+    def setnx(self, key: str, value: object) -> None: ...
+
+    def __getattr__(self, command: str) -> Any:
+        def fail(*args: object) -> None:
+            raise redis.ConnectionError("gone")
+
+        return fail
+
+
+def test_the_errors_that_pybreakers_storage_swallows_are_noticed_and_not_logged_one_by_one(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    teller = Teller(lambda: pybreaker.CircuitRedisStorage("closed", GoneRedis()), MINE)
+    with pytest.raises(StorageFailed):
+        teller.exchange(MINE)
+    assert [record for record in caplog.records if record.levelname != "DEBUG"] == []
 
 
 @given(st.lists(st.sampled_from("fs"), max_size=12), st.lists(st.booleans(), min_size=12, max_size=12))

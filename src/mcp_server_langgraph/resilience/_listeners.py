@@ -145,10 +145,10 @@ class Listeners:
 
 
 def _overrides(listener: Any, method: str) -> bool:
-    """Whether a listener does something there; pybreaker's base class has an empty method."""
+    """Whether a listener does something there; the base classes of pybreaker and aiobreaker have empty methods."""
     own = getattr(listener.__class__, method, None) or getattr(listener, method, None)
     module = getattr(own, "__module__", "")
-    return own is not None and module.partition(".")[0] != "pybreaker"
+    return own is not None and module.partition(".")[0] not in ("pybreaker", "aiobreaker")
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:

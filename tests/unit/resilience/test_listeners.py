@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Any, ClassVar
 
+import aiobreaker
 import pybreaker
 import pytest
 
@@ -240,8 +241,14 @@ async def test_a_listener_without_a_success_of_its_own_costs_the_success_path_no
     class Changes(pybreaker.CircuitBreakerListener):
         def state_change(self, cb: Any, old_state: Any, new_state: Any) -> None: ...
 
-    heard = [CircuitBreaker("svc", listeners=[listener]).machine.heard for listener in (Changes(), Full())]
-    assert heard == [False, True]
+    class OfAiobreaker(aiobreaker.CircuitBreakerListener):
+        def state_change(self, breaker: Any, old: Any, new: Any) -> None: ...
+
+    breakers = [
+        CircuitBreaker("svc", listeners=[listener]) for listener in (Changes(), OfAiobreaker(), Full())
+    ]
+    assert [breaker.machine.heard for breaker in breakers] == [False, False, True]
+    assert not any(breaker.listeners.want_calls for breaker in breakers)
 
 
 async def test_a_listener_of_an_integration_is_told_until_it_is_taken_away_and_changes_no_equality() -> None:
