@@ -264,6 +264,8 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "httpx2-names": _submodule("integrations.httpx2"),
     "layer-metrics": layer_metrics,
     "layer-variables": layer_variables,
+    "opentelemetry-names": _submodule("integrations.opentelemetry"),
+    "opentelemetry-sdk-names": _submodule("integrations.opentelemetry_sdk"),
     "public-names": public_names,
     "prometheus-names": _submodule("integrations.prometheus"),
     "pybreaker-names": _submodule("integrations.pybreaker"),

@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, Pipeline, Retry
@@ -57,3 +59,18 @@ def test_every_family_is_there_before_anything_was_called() -> None:
     prometheus.register(ResilienceCollector())
     text = generate_latest(prometheus).decode()
     assert [name for name in FAMILIES if f"# TYPE {name} " not in text] == []
+
+
+async def test_openmetrics_tells_the_same() -> None:
+    pipeline = Pipeline("svc", Bulkhead(3), CircuitBreaker("svc"), operation="find")
+    await pipeline.call(asyncio.sleep, 0.7)
+    prometheus = CollectorRegistry()
+    prometheus.register(ResilienceCollector())
+    text = generate_openmetrics(prometheus).decode()
+    assert text.endswith("# EOF\n")
+    told = {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in openmetrics_families(text)
+        for sample in family.samples
+    }
+    assert told == scraped()

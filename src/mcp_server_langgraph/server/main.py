@@ -11,6 +11,7 @@ from typing import Literal
 
 from mcp_server_langgraph.resilience import registry
 from mcp_server_langgraph.resilience.errors import ConfigurationError, SettingsError
+from mcp_server_langgraph.resilience.integrations.opentelemetry import events_on_spans
 from mcp_server_langgraph.server.app import build_app
 from mcp_server_langgraph.server.lifecycle import Lifecycle
 from mcp_server_langgraph.server.logs import configure_logging
@@ -30,6 +31,7 @@ Transport = Literal["http", "stdio"]
 def run(settings: Settings, transport: Transport, environment: Callable[[], Mapping[str, str]]) -> int:
     """Serve until told to stop; the exit code. ``environment`` gives the variables to read again on SIGHUP."""
     configure_logging(settings.log_level, settings.log_format)
+    events_on_spans()  # on those that the MCP SDK makes of each request, where somebody collects them
     if transport == "http" and settings.keycloak_url is None and not _is_loopback(settings.host):
         logger.warning(
             "listening beyond loopback with the local development identity: every caller is the same user"
