@@ -19,6 +19,7 @@ from mcp_server_langgraph.resilience import (
     CircuitOpen,
     Pipeline,
     Retry,
+    events,
 )
 from mcp_server_langgraph.resilience.integrations.opentelemetry import Traced, events_on_spans
 
@@ -220,3 +221,13 @@ async def test_nothing_is_noted_after_it_was_ended(spans: Spans) -> None:
     with spans.tracer.start_as_current_span("request"):
         await Pipeline("search", Retry(2, multiplier=0)).call(failing(1, OSError()))  # type: ignore[arg-type]
     assert not spans.one.events
+
+
+async def test_a_detail_that_no_attribute_can_hold_is_left_out_in_silence(
+    spans: Spans, noted: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with spans.tracer.start_as_current_span("request"):
+        events.emit("rejected", "search", policy=None, keys=["a"], left=2)
+    (event,) = spans.one.events
+    assert dict(event.attributes or {}) == {"resilience.pipeline": "search", "resilience.left": 2}
+    assert not caplog.records
