@@ -85,9 +85,7 @@ async def run(state: RetryCallState, call: Callable[..., Awaitable[Any]]) -> Any
         if isinstance(do, DoAttempt):
             try:
                 state.set_result(await call(*state.args, **state.kwargs))
-            except (
-                Exception
-            ) as exc:  # what is no Exception ends the call: nobody is asked about a cancellation
+            except Exception as exc:  # anything else ends the call: nobody is asked about a cancellation
                 _failed(state, exc)
         elif isinstance(do, DoSleep):
             state.prepare_for_next_attempt()
