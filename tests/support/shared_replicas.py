@@ -5,7 +5,7 @@ import random
 from collections.abc import Collection, Mapping
 
 from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline
-from mcp_server_langgraph.resilience.integrations.shared import SharedState
+from mcp_server_langgraph.resilience.integrations.shared import Link, SharedState
 
 __all__ = ["Place", "PlaceLink", "Replica"]
 
@@ -61,22 +61,25 @@ class Replica:
 
     def __init__(
         self,
-        link: PlaceLink,
+        link: Link,
         *,
         rate: float = 10.0,
         timeout: float = 60.0,
         fail_max: int = 5,
         latency: float = 0.01,
         interval: float = 0.2,
+        **options: float,
     ) -> None:
         self.breaker = CircuitBreaker("search", fail_max=fail_max, timeout=timeout, jitter=0)
         self.pipeline = Pipeline("search", self.breaker)
-        self.state = SharedState(link, interval=interval, policies=[self.breaker], chance=link.chance.random)
+        self.chance = random.Random(getattr(link, "name", ""))
+        self.state = SharedState(
+            link, interval=interval, policies=[self.breaker], chance=self.chance.random, **options
+        )
         self.rate = rate
         self.latency = latency
         self.sick = False
         self.tried = 0
-        self.chance = random.Random(link.name)
 
     async def ask(self) -> str:
         """The dependency, as this replica reaches it."""

@@ -18,6 +18,8 @@ from ._shared_shares import Share
 
 __all__ = ["BreakerShare"]
 
+# Reasons of its own to open; all others are somebody's word.
+OWN: Final = ("fail_max", "failure_rate", "slow_rate", "probe_failed", "probe_slow")
 # Seconds for which a success says that the dependency is well.
 FRESH: Final = 10.0
 
@@ -56,7 +58,11 @@ class BreakerShare(Share):
 
     def _vote(self, now: float) -> float:
         breaker, machine = self._breaker, self._breaker.machine
-        if breaker.mode is not Mode.AUTOMATIC or machine.state is not State.OPEN or machine.because == TOLD:
+        if (
+            breaker.mode is not Mode.AUTOMATIC
+            or machine.state is not State.OPEN
+            or machine.because not in OWN
+        ):
             return 0.0
         if machine.opened_at != self._opened_at:
             self._opened_at = machine.opened_at

@@ -177,8 +177,11 @@ class SharedState:
     # In the background
 
     async def _share(self) -> None:
-        clock = asyncio.get_running_loop().time
+        clock, task = asyncio.get_running_loop().time, asyncio.current_task()
+        assert task is not None
         self._heard_at = clock()
+        # Asked, not only raised: a link may take our cancellation for an error of its own (redis-py 8.1 does while it
+        # connects), and we would go on for ever.
         while True:
             try:
                 await self._exchange(clock)
@@ -187,6 +190,8 @@ class SharedState:
                 Exception
             ):  # a bug of ours must not end it: who opened on the word of others has to be let go
                 events.logger.exception("shared state %s", self.name)
+            if task.cancelling():
+                return
             await asyncio.sleep(self._pause())
 
     def _pause(self) -> float:
