@@ -227,5 +227,5 @@ def _holdable(name: str, node: Guard | Repeat | Policy) -> Guard | KeyedAt:
     if isinstance(inner, Guard) and not isinstance(inner, TimeGuard):
         assert isinstance(node, Guard | KeyedAt)
         return node
-    kind = getattr(inner, "kind", type(inner).__name__)
+    kind = inner.policy.kind if isinstance(inner, TimeGuard) else getattr(inner, "kind", type(inner).__name__)
     raise ConfigurationError(f"pipeline {name!r}: a {kind} cannot be held until an answer's body has ended")
