@@ -77,13 +77,18 @@ class Client:
             await anext(pieces)
 
 
+def _one_connection(library: Any) -> dict[str, Any]:
+    """Whoever does not give it back is found out. Reading certificates would take 0.1 s."""
+    return {"verify": False, "limits": library.Limits(max_connections=1)}
+
+
 class _Family(Client):
     library: ClassVar[Any]
     guards: ClassVar[Any]
 
     def __init__(self, hosts: Hosts) -> None:
         super().__init__(hosts)
-        inner = self.library.AsyncHTTPTransport(verify=False)  # reading certificates takes 0.1 s
+        inner = self.library.AsyncHTTPTransport(**_one_connection(self.library))
         transport = self.guards.AsyncResilientTransport(inner, hosts=hosts)
         self.client = self.library.AsyncClient(transport=transport, timeout=None)
 
@@ -109,7 +114,8 @@ class _SyncFamily(Client):
 
     def __init__(self, hosts: Hosts) -> None:
         super().__init__(hosts)
-        transport = self.guards.ResilientTransport(self.library.HTTPTransport(verify=False), hosts=hosts)
+        inner = self.library.HTTPTransport(**_one_connection(self.library))
+        transport = self.guards.ResilientTransport(inner, hosts=hosts)
         self.client = self.library.Client(transport=transport, timeout=None)
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:
@@ -158,7 +164,9 @@ class Aiohttp(Client):
     def __init__(self, hosts: Hosts) -> None:
         super().__init__(hosts)
         self.client = aiohttp.ClientSession(
-            middlewares=[for_aiohttp.ResilientMiddleware(hosts)], timeout=aiohttp.ClientTimeout(total=None)
+            connector=aiohttp.TCPConnector(limit=1),
+            middlewares=[for_aiohttp.ResilientMiddleware(hosts)],
+            timeout=aiohttp.ClientTimeout(total=None),
         )
 
     async def ask(self, url: str, method: str = "GET", **options: Any) -> Asked:

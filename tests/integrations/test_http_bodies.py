@@ -11,7 +11,7 @@ import pytest
 from mcp_server_langgraph.resilience import BulkheadFull, CircuitBreaker
 from mcp_server_langgraph.resilience.integrations.hosts import Hosts
 from mcp_server_langgraph.resilience.integrations.httpx2 import AsyncResilientTransport, ResilientTransport
-from tests.integrations.clients import ASYNC, CLIENTS, Client, Upstream, guarded
+from tests.integrations.clients import ASYNC, CLIENTS, Aiohttp, Client, Upstream, guarded
 
 pytestmark = pytest.mark.real_time
 every_client = pytest.mark.parametrize("kind", CLIENTS, ids=lambda kind: kind.__name__)
@@ -46,6 +46,18 @@ async def test_a_body_that_is_closed_early_is_neutral(upstream: Upstream, kind: 
 
 
 @every_client
+async def test_a_body_that_is_closed_when_all_of_it_is_there_is_a_success(
+    upstream: Upstream, kind: type[Client]
+) -> None:
+    async with guarded(kind) as client:
+        async with aclosing(client.pieces(upstream.url)) as pieces:  # type: ignore[type-var]
+            missing = 4000
+            while missing:
+                missing -= len(await anext(pieces))
+        assert state(client.hosts, upstream) == (0, 1, 0, 0)
+
+
+@every_client
 async def test_a_stream_of_events_that_its_reader_leaves_is_a_success(
     upstream: Upstream, kind: type[Client]
 ) -> None:
@@ -57,7 +69,10 @@ async def test_a_stream_of_events_that_its_reader_leaves_is_a_success(
 
 @every_async_client
 @pytest.mark.parametrize("path", ["/", "/events"])
-async def test_cancelling_is_neutral(upstream: Upstream, kind: type[Client], path: str) -> None:
+@pytest.mark.parametrize("pause", [0, 60])
+async def test_cancelling_is_neutral_in_a_read_and_between_two(
+    upstream: Upstream, kind: type[Client], path: str, pause: float
+) -> None:
     upstream.stall(1000)
     async with guarded(kind) as client:
         begun = asyncio.Event()
@@ -66,6 +81,7 @@ async def test_cancelling_is_neutral(upstream: Upstream, kind: type[Client], pat
             async with aclosing(client.pieces(upstream.url + path)) as pieces:  # type: ignore[type-var]
                 async for _ in pieces:
                     begun.set()
+                    await asyncio.sleep(pause)
 
         reading = asyncio.create_task(read())
         await begun.wait()
@@ -95,7 +111,37 @@ async def test_cancelling_between_two_attempts_is_neutral_and_closes_the_last_an
             async with asyncio.timeout(0.5):
                 await client.ask(upstream.url)
         assert state(client.hosts, upstream) == (0, 0, 1, 0)
-        assert upstream.count() == 1
+        upstream.heal()
+        assert (await client.ask(upstream.url)).status == 200
+        assert upstream.count() == 2
+
+
+async def test_a_body_has_ended_when_it_has_been_read_though_nobody_closes_it(upstream: Upstream) -> None:
+    async with guarded(Aiohttp) as client:
+        assert isinstance(client, Aiohttp)
+        answer = await client.client.get(upstream.url)
+        await answer.read()
+        assert state(client.hosts, upstream) == (0, 1, 0, 0)
+
+
+async def test_the_page_of_an_error_can_be_read_in_pieces_too(upstream: Upstream) -> None:
+    upstream.fail(503, b"in repair")
+    async with guarded(Aiohttp) as client:
+        assert isinstance(client, Aiohttp)
+        async with client.client.get(upstream.url) as answer:
+            assert await answer.content.read() == b"in repair"
+
+
+async def test_a_body_that_broke_off_is_a_failure_though_nobody_closes_it(upstream: Upstream) -> None:
+    upstream.cut(10)
+    async with guarded(Aiohttp) as client:
+        assert isinstance(client, Aiohttp)
+        answer = await client.client.get(upstream.url)
+        with pytest.raises(client.transport_error):
+            await answer.content.readexactly(4000)
+        del answer
+        gc.collect()
+        assert state(client.hosts, upstream) == (0, 0, 1, 0)
 
 
 async def test_a_response_that_is_forgotten_gives_its_place_back(upstream: Upstream) -> None:

@@ -32,7 +32,7 @@ async def test_the_last_answer_is_given_back_when_all_attempts_were_refused(
     async with guarded(kind, retried=True) as client:
         asked = await client.ask(upstream.url)
     assert (asked.status, asked.body) == (502, b"bad gateway")
-    assert upstream.count() == 3
+    assert (upstream.count(), upstream.connections) == (3, 1)
 
 
 async def test_a_long_page_of_an_error_is_let_go_before_the_next_attempt(

@@ -1,12 +1,14 @@
 """The deadline of the caller on its way to the host, and in the client's own timeouts."""
 
 import asyncio
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import httpx2
 import pytest
 
-from mcp_server_langgraph.resilience import DeadlineExceeded, TimedOut, timeout
+from mcp_server_langgraph.resilience import DeadlineExceeded, TimedOut, incoming, timeout
 from mcp_server_langgraph.resilience.integrations.hosts import Hosts
 from mcp_server_langgraph.resilience.integrations.httpx2 import AsyncResilientTransport, ResilientTransport
 from mcp_server_langgraph.resilience.registry import reload
@@ -79,6 +81,31 @@ async def test_a_thread_that_waits_for_a_body_is_let_go_at_the_deadline(upstream
         client.get(upstream.url)
         upstream.stall(100)
         await let_go_at_the_deadline(client, upstream)
+
+
+def test_a_piece_is_not_waited_for_when_the_time_is_up() -> None:
+    class Pieces(httpx2.SyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"in time"
+            yield b"too late"
+
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, stream=Pieces()))
+    client = httpx2.Client(transport=ResilientTransport(transport))
+
+    def read_slowly() -> None:
+        with (
+            client,
+            incoming({"x-request-timeout-ms": "200"}),
+            client.stream("GET", "http://mock") as response,
+        ):
+            for piece in response.iter_raw():
+                assert piece == b"in time"
+                time.sleep(0.3)
+
+    with pytest.raises(httpx2.TimeoutException) as caught:
+        read_slowly()
+    assert isinstance(caught.value, TimedOut)
+    assert caught.value.clock == "inherited"
 
 
 def test_the_clients_own_timeouts_hold_where_they_are_shorter(upstream: Upstream) -> None:

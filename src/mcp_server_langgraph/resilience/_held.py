@@ -71,12 +71,15 @@ def finish(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 class Held:
-    """The guards of a call that has its result. Told exactly once how it ended; forgotten, it ends neutral."""
+    """The guards of a call that has its result. Told exactly once how it ended; forgotten, it ends as
+    ``if_forgotten`` says then, which is neutral.
+    """
 
-    __slots__ = ("__weakref__", "_began", "_meter", "_now", "_open", "entered")
+    __slots__ = ("_began", "_meter", "_now", "_open", "entered", "if_forgotten")
 
     def __init__(self, meter: CallMeter, now: Callable[[], float]) -> None:
         self.entered: list[tuple[Guard, Any]] = []
+        self.if_forgotten: Callable[[], BaseException] = GeneratorExit
         self._meter = meter
         self._now = now
         self._began = now()
@@ -124,7 +127,7 @@ class Held:
             return False
 
     def __del__(self) -> None:
-        self.abandoned()
+        self.failed(self.if_forgotten())
 
 
 class Holder:

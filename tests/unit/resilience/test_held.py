@@ -94,6 +94,18 @@ async def test_what_is_forgotten_ends_neutral(keyed: bool) -> None:
     assert (bulkhead.active, breaker.neutral) == (0, 1)
 
 
+@pytest.mark.parametrize(("seconds", "slow"), [(1, 0.0), (3, 1.0)])
+async def test_how_slow_a_call_is_the_result_says_not_what_comes_after_it(
+    seconds: float, slow: float
+) -> None:
+    breaker = CircuitBreaker(slow_rate=0.9, slow_after=2, minimum_calls=2)
+    holder = Holder(Pipeline("held", Keyed(lambda key: breaker, key=lambda: "a", overflow=Bulkhead(1))))
+    _, held = await holder.begin(of_loop(), lambda: asyncio.sleep(seconds))
+    await asyncio.sleep(60)
+    held.succeeded()
+    assert breaker.snapshot().slow_rate == slow
+
+
 async def test_the_key_is_in_use_until_the_end_whatever_the_end() -> None:
     places = Places()
     ends: list[Callable[[Held], object]] = [
@@ -157,8 +169,10 @@ async def test_attempts_are_made_until_a_result_is_there_and_each_is_judged() ->
 async def test_a_circuit_that_opens_ends_the_attempts_with_the_dependencys_error() -> None:
     places = Places(Retry(max_attempts=9, jitter="none"))
     dependency = Dependency(*down(9))
+    began = asyncio.get_running_loop().time()
     with pytest.raises(ConnectionError) as caught:
         await places.begin(dependency)
+    assert asyncio.get_running_loop().time() - began == 1  # no wait for an attempt that would be refused
     assert caught.value.args == (2,)
     assert len(dependency.times) == 2
     assert places.in_use() == (0, 0)

@@ -7,7 +7,7 @@ other answers are held until the body has ended.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from .. import stacking
@@ -93,6 +93,10 @@ class Body:
         """It broke off; gives what to raise."""
         raised = self._held.failed(exc)
         return self._fitting.fit(raised) if isinstance(raised, ResilienceError) else raised
+
+    def forgotten(self, error: Callable[[], BaseException | None]) -> None:
+        """Ask ``error``, should nobody close it, whether it had broken off."""
+        self._held.if_forgotten = lambda: error() or GeneratorExit()
 
     def closed(self, *, cancelled: bool = False) -> None:
         """The caller wants no more. That is neutral, unless all was there, as it is where the caller of a stream of

@@ -83,6 +83,7 @@ class _Client:
         assert isinstance(answer, _Told)
         answer.told = body
         answer.content.on_eof(body.ended)
+        body.forgotten(answer.content.exception)
         protocol = None if answer.connection is None else answer.connection.protocol
         if body.idle is not None and protocol is not None and not answer.content.is_eof():
             protocol.read_timeout = min(body.idle, protocol.read_timeout or body.idle)
@@ -116,10 +117,6 @@ class _Told(_Response):
             stacking.copy_mark(self, exc)
             raise
 
-    def __del__(self, *args: Any) -> None:
-        self._tell()
-        super().__del__(*args)
-
     def _tell(self) -> None:
         body, self.told = self.told, None
         if body is None:
@@ -151,6 +148,6 @@ def _is_replayable(request: aiohttp.ClientRequest) -> bool:
 def _is_cancelled() -> bool:
     try:
         task = asyncio.current_task()
-    except RuntimeError:  # collected outside the loop
+    except RuntimeError:  # closed outside the loop
         return False
     return task is not None and task.cancelling() > 0
