@@ -14,7 +14,7 @@ from typing import Any
 from tests.support.loop_thread import LoopThread
 from tests.support.ports import HOST, free_port
 
-__all__ = ["Answer", "ProviderServer", "Stream"]
+__all__ = ["GOOD", "Answer", "ProviderServer", "Stream"]
 
 JSON = "application/json"
 
@@ -154,7 +154,7 @@ def _addressed(path: str, body: dict[str, Any]) -> tuple[str, str, bool]:
 def _whole(answer: Answer, provider: str, model: str) -> bytes:
     body = answer.body
     if body is None:
-        body = _GOOD[provider](model) if answer.status == 200 else _ERRORS[provider](answer.status, "unwell")
+        body = GOOD[provider](model) if answer.status == 200 else _ERRORS[provider](answer.status, "unwell")
     headers = {"content-type": JSON} | answer.headers
     payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     return _head(answer.status, headers | {"content-length": str(len(payload))}) + payload
@@ -291,7 +291,7 @@ def _google_chunk(text: str, finish: str | None = None) -> str:
     )
 
 
-_GOOD = {"anthropic": _anthropic, "google": _google, "openai": _openai}
+GOOD = {"anthropic": _anthropic, "google": _google, "openai": _openai}
 _ERRORS = {"anthropic": _anthropic_error, "google": _google_error, "openai": _openai_error}
 _STREAMS: dict[str, tuple[Any, Any, Any, str]] = {
     "anthropic": (

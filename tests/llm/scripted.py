@@ -8,6 +8,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
+from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import PrivateAttr
 
 from mcp_server_langgraph.llm.factory import guarded_link
@@ -43,8 +44,8 @@ class ScriptedModel(BaseChatModel):
     _script: list[Step] = PrivateAttr()
     _seen: list[dict[str, Any]] = PrivateAttr(default_factory=list)
 
-    def __init__(self, *script: Step) -> None:
-        super().__init__()
+    def __init__(self, *script: Step, **fields: Any) -> None:
+        super().__init__(**fields)
         self._script = list(script) or ["fine"]
 
     @property
@@ -57,7 +58,9 @@ class ScriptedModel(BaseChatModel):
         return "scripted"
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        return self.bind(tools=[{"bound": tool["function"]["name"]} for tool in tools], **kwargs)
+        return self.bind(
+            tools=[{"bound": convert_to_openai_tool(tool)["function"]["name"]} for tool in tools], **kwargs
+        )
 
     def _generate(self, messages: list[BaseMessage], *args: Any, **kwargs: Any) -> ChatResult:
         raise NotImplementedError
@@ -97,6 +100,6 @@ def guarded(**models: ScriptedModel) -> GuardedChatModel:
         link = guarded_link(
             name, "m", lambda model=model: (model, None), bulkhead=bulkhead, followers=followers
         )
-        link._build_once()  # in virtual time no thread can be waited for
+        link.ready_now()  # in virtual time no thread can be waited for
         links.append(link)
     return GuardedChatModel(links)

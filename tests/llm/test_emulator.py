@@ -12,9 +12,9 @@ from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode, tools_condition
 from pydantic import BaseModel
 
-from mcp_server_langgraph.llm.guarded import GuardedChatModel
-from mcp_server_langgraph.llm.outcomes import GarbledAnswer, ModelsUnavailable, TruncatedAnswer
+from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.resilience import StreamInterrupted, TimedOut
+from mcp_server_langgraph.resilience.integrations.langchain import GarbledAnswer, TruncatedAnswer
 from tests.llm.models import PROVIDERS, model_of
 from tests.support.llmock_server import LlmockServer
 

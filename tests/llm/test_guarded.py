@@ -6,8 +6,7 @@ import pytest
 from langchain_core.messages import AIMessage
 from langchain_core.tools import tool
 
-from mcp_server_langgraph.llm.guarded import GuardedChatModel
-from mcp_server_langgraph.llm.outcomes import ModelsUnavailable
+from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.resilience import (
     BulkheadFull,
     StreamInterrupted,
@@ -302,3 +301,11 @@ async def test_a_changed_timeout_changes_the_shares_of_models_that_exist() -> No
 def test_a_plain_call_says_that_the_model_is_asynchronous() -> None:
     with pytest.raises(NotImplementedError, match="ainvoke"):
         guarded(a=ScriptedModel()).invoke("hello")
+
+
+def test_the_final_error_names_each_model_and_how_long_to_wait() -> None:
+    error = ModelsUnavailable({"openai:a": "overloaded (529)", "google:b": "timed out"}, 7.0)
+    assert (
+        str(error)
+        == "no model could answer (openai:a: overloaded (529); google:b: timed out); retry after 7 s"
+    )

@@ -8,8 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mcp_server_langgraph.llm.guarded import GuardedChatModel
-from mcp_server_langgraph.llm.outcomes import ModelsUnavailable, TruncatedAnswer
+from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.llm.providers import CONNECT_TIMEOUT
 from mcp_server_langgraph.resilience import (
     BulkheadFull,
@@ -18,6 +17,7 @@ from mcp_server_langgraph.resilience import (
     TimedOut,
     collect_degradations,
 )
+from mcp_server_langgraph.resilience.integrations.langchain import TruncatedAnswer
 from tests.llm.models import KEY, PROVIDERS, built, model_of, set_policies
 from tests.llm.provider_server import Answer, ProviderServer, Stream
 
@@ -269,7 +269,7 @@ async def test_every_wait_on_the_socket_is_bounded_and_connecting_more_tightly(
 
     async with aclosing(model_of(providers, provider)) as model:
         await built(model)
-        client: Any = model._links[0]._built[1]  # type: ignore[index]
+        client: Any = model._lazy[0]._client
         client._transport = Recorder()
         client._mounts = {}
         with pytest.raises(ModelsUnavailable):

@@ -16,7 +16,7 @@ from mcp_server_langgraph.agent.graph import AgentState, Progress, RunContext, b
 from mcp_server_langgraph.agent.messages import from_stored, to_stored
 from mcp_server_langgraph.agent.tools import AgentTool
 from mcp_server_langgraph.auth.session import ConversationNotOwned, SessionStore
-from mcp_server_langgraph.llm.outcomes import facts_of, reason
+from mcp_server_langgraph.resilience.integrations.langchain import facts_of, reason
 
 __all__ = ["Agent", "ToolUse", "Turn"]
 

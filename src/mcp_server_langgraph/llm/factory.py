@@ -5,59 +5,25 @@ provider, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and the prov
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
-from mcp_server_langgraph.resilience import (
-    Bulkhead,
-    CircuitBreaker,
-    ConfigurationError,
-    Cooldown,
-    Pipeline,
-    Retry,
-    Timeout,
-)
-from mcp_server_langgraph.resilience.config import Settings as ResilienceSettings
+from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, ConfigurationError, Cooldown, Retry
 from mcp_server_langgraph.resilience.config import current
+from mcp_server_langgraph.resilience.integrations.langchain import (
+    IDLE_TIMEOUT,
+    LONGEST_COOLDOWN,
+    ModelPolicies,
+)
 from mcp_server_langgraph.settings import Settings
 
 from .guarded import GuardedChatModel
-from .links import Closable, ModelLink
-from .outcomes import ModelClassifier
+from .links import Closable, LazyLink
 from .providers import DEFAULT_MODELS, build_model, require_package
 
-__all__ = ["IDLE_TIMEOUT", "SHARE_OF_TOTAL", "ModelTimeout", "create_chat_model", "guarded_link"]
-
-# Seconds between two pieces of an answer. Healthy gaps are well under a second, those of models that think in the
-# middle of an answer some seconds; keep-alive pings do not count as pieces.
-IDLE_TIMEOUT: Final = 20.0
-# Seconds. Where no other model can be asked, nobody waits longer for one that wants to be left alone (as
-# `Retry.retry_after_max`).
-LONGEST_COOLDOWN: Final = 60.0
-# Of the total an attempt has what is left after an equal share for each model behind it, and a little less: it is
-# the attempt's end that is held against the model, while the total is cut without asking whose fault it is.
-SHARE_OF_TOTAL: Final = 0.95
-
-
-class ModelTimeout(Timeout):
-    """The time of one attempt: a ``share`` of the service's total, which follows changes of the settings.
-
-    ``<SERVICE>_ATTEMPT_TIMEOUT`` overrules it. For a stream the share is the wait for its first piece.
-    """
-
-    def __init__(self, share: float, *, stream: bool = False, idle: float | None = None) -> None:
-        super().__init__(idle=idle)
-        self._share = share
-        self._stream = stream
-
-    def apply(self, settings: ResilienceSettings, service: str) -> None:
-        """Take over changed settings, for calls that begin from now on."""
-        total = settings.timeout(service)
-        own = settings.attempt_timeout(service) or total * self._share
-        self.seconds = total if self._stream else own
-        self.first_item = own if self._stream else None
+__all__ = ["create_chat_model", "guarded_link"]
 
 
 def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> GuardedChatModel:
@@ -98,25 +64,12 @@ def guarded_link(
     bulkhead: Bulkhead,
     followers: int = 0,
     idle: float = IDLE_TIMEOUT,
-) -> ModelLink:
+) -> LazyLink:
     """One model behind its pipelines. ``followers``: how many models can be asked after it; each must be left time."""
-    service = f"llm.{provider}.{model}"
-    breaker = CircuitBreaker(service)
     cooldown = Cooldown(max_wait=0.0 if followers else LONGEST_COOLDOWN)
-    classifier = ModelClassifier(last=followers == 0)
-    share = SHARE_OF_TOTAL / (followers + 1)
-
-    def pipeline(operation: str, attempt: ModelTimeout) -> Pipeline:
-        policies = (bulkhead, Retry(), cooldown, breaker, attempt)
-        return Pipeline(service, *policies, operation=operation, classifier=classifier)
-
-    return ModelLink(
-        provider,
-        model,
-        build,
-        calls=pipeline("answer", ModelTimeout(share)),
-        streams=pipeline("stream", ModelTimeout(share, stream=True, idle=idle)),
-    )
+    breaker = CircuitBreaker(f"llm.{provider}.{model}")
+    policies = ModelPolicies(Retry(), cooldown, breaker, bulkhead)
+    return LazyLink(provider, model, build, policies, followers=followers, idle=idle)
 
 
 def _builder(

@@ -12,8 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from mcp_server_langgraph.resilience import LastGood
 from mcp_server_langgraph.resilience.fallback import NOTHING
-
-from .links import Question
+from mcp_server_langgraph.resilience.integrations.langchain import Question
 
 __all__ = ["LastAnswer", "LastAnswerAsChunk"]
 
@@ -72,8 +71,8 @@ def _fingerprint(question: Question) -> str:
     asked = {
         "messages": [_asked(message) for message in question.messages],
         "stop": question.stop,
-        "tools": question.tools,
-        "options": {**question.binding, **question.options},
+        "binding": question.binding,
+        "options": question.options,
     }
     return hashlib.sha256(json.dumps(asked, sort_keys=True, default=repr).encode()).hexdigest()
 

@@ -99,8 +99,13 @@ _UNREACHABLE: Final[dict[str, frozenset[str]]] = {
     "requests": frozenset({"ChunkedEncodingError", "ConnectionError", "Timeout"}),
     "urllib3": frozenset({"MaxRetryError", "NewConnectionError", "ProtocolError", "TimeoutError"}),
 }
-# Known libraries whose other errors are the caller's (a wrong command, a wrong type), not the dependency's.
-_CALLERS: Final = {"redis": "ResponseError"}
+# Known libraries whose other errors are the caller's (a wrong command, a wrong type), not the dependency's; and what
+# steers a run of a graph (an interrupt, a command for the parent graph), or is meant for the model's eyes.
+_CALLERS: Final = {
+    "langchain_core": "ToolException",
+    "langgraph": "GraphBubbleUp",
+    "redis": "ResponseError",
+}
 
 _TOO_MANY: Final = 429
 _REQUEST_TIMEOUT: Final = 408

@@ -6,14 +6,13 @@ import httpx2
 import pytest
 from langchain_core.exceptions import ContextOverflowError
 
-from mcp_server_langgraph.llm.outcomes import (
+from mcp_server_langgraph.resilience import CircuitOpen, Outcome, RateLimited, StreamInterrupted, TimedOut
+from mcp_server_langgraph.resilience.integrations.langchain import (
     GarbledAnswer,
     ModelClassifier,
-    ModelsUnavailable,
     TruncatedAnswer,
     reason,
 )
-from mcp_server_langgraph.resilience import CircuitOpen, Outcome, RateLimited, StreamInterrupted, TimedOut
 
 first_of_two = ModelClassifier(last=False)
 last = ModelClassifier(last=True)
@@ -179,11 +178,3 @@ def test_an_interrupted_stream_is_judged_by_what_interrupted_it_and_not_retried(
 )
 def test_the_reason_is_told_in_words_that_hold_nothing_of_the_answer(error: Exception, words: str) -> None:
     assert reason(error) == words
-
-
-def test_the_final_error_names_each_model_and_how_long_to_wait() -> None:
-    error = ModelsUnavailable({"openai:a": "overloaded (529)", "google:b": "timed out"}, 7.0)
-    assert (
-        str(error)
-        == "no model could answer (openai:a: overloaded (529); google:b: timed out); retry after 7 s"
-    )

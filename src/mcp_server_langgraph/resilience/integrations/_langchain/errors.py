@@ -11,29 +11,21 @@
 Another model answers sooner than a wait for the one that is overloaded or limiting us, and asking the overloaded one
 again makes its trouble worse; where there is no other model, waiting is what is left.
 
-Errors are known by what they carry (status, code, type; in the error or in what it was raised from), so that no
-provider's package is imported. The rest is the layer's own classifier.
+Errors are known by what they carry (status, code, type; in the error or in what it was raised from) and by LangChain's
+own types, so that no provider's package is imported. The rest is the layer's own classifier.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
-from langchain_core.exceptions import ContextOverflowError
+from langchain_core import exceptions as core
 
-from mcp_server_langgraph.resilience import (
-    BulkheadFull,
-    CircuitOpen,
-    Outcome,
-    RateLimited,
-    ResilienceError,
-    TimedOut,
-    Verdict,
-    classify,
-)
+from ...errors import BulkheadFull, CircuitOpen, RateLimited, ResilienceError, TimedOut
+from ...outcome import Outcome, Verdict, classify
 
-__all__ = ["GarbledAnswer", "ModelClassifier", "ModelsUnavailable", "TruncatedAnswer", "reason"]
+__all__ = ["GarbledAnswer", "ModelClassifier", "ModelFailure", "TruncatedAnswer", "facts_of", "reason"]
 
 _CONTEXT: Final = frozenset({"context_length_exceeded", "request_too_large"})
 _QUOTA: Final = frozenset(
@@ -48,45 +40,52 @@ _QUOTA: Final = frozenset(
 _OVERLOADED: Final = frozenset({"overloaded", "overloaded_error", "server_is_overloaded", "slow_down"})
 _RATE: Final = frozenset({"rate_limit_error", "rate_limit_exceeded", "resource_exhausted"})
 _BROKEN: Final = frozenset({"api_error", "internal", "internal_error", "server_error", "timeout_error"})
+_TELLING: Final = _QUOTA | _OVERLOADED | _RATE | _BROKEN
 # Anthropic reports an empty account as a plain 400; nothing but its message tells.
 _NO_CREDIT: Final = "credit balance is too low"
+
+# The status that LangChain's own types of errors stand for, where a provider's package keeps the real one to itself.
+_TYPED: Final[dict[type[BaseException], int]] = {
+    core.ModelAuthenticationError: 401,
+    core.ModelPermissionDeniedError: 403,
+    core.ModelInvalidRequestError: 400,
+    core.ModelNotFoundError: 404,
+    core.ModelRateLimitError: 429,
+    core.ModelAPIError: 500,
+}
 
 _FAILURE: Final = Verdict(Outcome.FAILURE, retryable=True, unavailable=True)
 _ELSEWHERE: Final = Verdict(Outcome.NEUTRAL, retryable=False, unavailable=True)
 _CALLERS: Final = Verdict(Outcome.NEUTRAL)
 
 
-class TruncatedAnswer(ConnectionError):
+class ModelFailure(ConnectionError):
+    """A model gave no usable answer, though its SDK raised nothing, or nothing that tells what it means."""
+
+
+class TruncatedAnswer(ModelFailure):
     """A stream ended without the provider's finish reason. The SDKs take this for a whole answer."""
 
     def __init__(self, model: str) -> None:
         super().__init__(f"{model} ended its answer without a finish reason")
 
 
-class GarbledAnswer(ConnectionError):
+class GarbledAnswer(ModelFailure):
     """The provider's answer could not be read. What it was is left out: it may hold a conversation."""
 
     def __init__(self, model: str) -> None:
         super().__init__(f"{model} sent an answer that cannot be read")
 
 
-class ModelsUnavailable(ConnectionError):
-    """No model of the chain could answer. ``retry_after`` is in seconds, None where nobody said."""
-
-    def __init__(self, reasons: dict[str, str], retry_after: float | None = None) -> None:
-        self.reasons = reasons
-        self.retry_after = retry_after
-        tried = "; ".join(f"{model}: {why}" for model, why in reasons.items())
-        hint = "" if retry_after is None else f"; retry after {retry_after:.3g} s"
-        super().__init__(f"no model could answer ({tried}){hint}")
-
-
 class _Facts(NamedTuple):
-    """What an error carries: ``holder`` is the one in its chain of causes with the HTTP status."""
+    """What an error carries: ``holder`` is the one in its chain of causes with the HTTP status. ``typed``: nobody has
+    it, the status is what LangChain's type of the error stands for.
+    """
 
     status: int | None
     words: frozenset[str]
     holder: BaseException
+    typed: bool = False
 
 
 class ModelClassifier:
@@ -101,7 +100,7 @@ class ModelClassifier:
             return self._of_ours(exc)
         if not isinstance(exc, Exception):
             return _CALLERS
-        if isinstance(exc, (TruncatedAnswer, GarbledAnswer, ModelsUnavailable)):
+        if isinstance(exc, ModelFailure):
             return _FAILURE
         return self._of_facts(exc, facts_of(exc))
 
@@ -115,8 +114,8 @@ class ModelClassifier:
         return classify(exc)
 
     def _of_facts(self, exc: Exception, facts: _Facts) -> Verdict:
-        status, words, holder = facts
-        if isinstance(exc, ContextOverflowError) or words & _CONTEXT:
+        status, words, holder, typed = facts
+        if isinstance(exc, core.ContextOverflowError) or words & _CONTEXT:
             return _CALLERS
         if _quota_is_gone(facts) or status == 404:
             return _ELSEWHERE
@@ -125,8 +124,10 @@ class ModelClassifier:
             return Verdict(Outcome.NEUTRAL, retryable=self.last, retry_after=wait, unavailable=True)
         if status in (408, 503, 504, 529) or words & _OVERLOADED or _is_timeout(exc):
             return _FAILURE._replace(retryable=self.last, retry_after=classify(holder).retry_after)
-        if status is None and words & _BROKEN:
+        if status is None and (words & _BROKEN or isinstance(exc, core.ModelConnectionError)):
             return _FAILURE
+        if typed and status is not None:
+            return _FAILURE if status >= 500 else _CALLERS
         return classify(holder)
 
 
@@ -139,7 +140,17 @@ def facts_of(exc: BaseException) -> _Facts:
             value = getattr(link, name, None)
             if isinstance(value, int) and 400 <= value < 600:
                 return _Facts(value, frozenset(words), link)
-    return _Facts(None, frozenset(words), exc)
+        if classify(
+            link
+        ).unavailable:  # the connection was lost: what its library calls codes are none of the provider's
+            return _Facts(None, frozenset(words), link)
+    # An error event within a stream has a type of the provider's own, which says more than LangChain's.
+    status = None if words & _TELLING else _status_of_type(exc)
+    return _Facts(status, frozenset(words), exc, typed=True)
+
+
+def _status_of_type(exc: BaseException) -> int | None:
+    return next((status for kind, status in _TYPED.items() if isinstance(exc, kind)), None)
 
 
 def reason(exc: BaseException) -> str:
@@ -181,10 +192,9 @@ def _words(exc: BaseException) -> Iterator[str]:
         value = getattr(exc, name, None)
         if isinstance(value, str):
             yield value.lower()
-    body = getattr(exc, "body", None)
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if isinstance(error, dict):
-        yield from (value.lower() for key in ("code", "type") if isinstance(value := error.get(key), str))
+    body = _fields(getattr(exc, "body", None))
+    error = _fields(body.get("error", body))
+    yield from (value.lower() for key in ("code", "type") if isinstance(value := error.get(key), str))
 
 
 def _quota_is_gone(facts: _Facts) -> bool:
@@ -197,17 +207,21 @@ def _quota_is_gone(facts: _Facts) -> bool:
 
 def _daily_quota(details: Any) -> bool:
     """Whether Google's 429 names a quota per day, which no wait of ours outlasts."""
-    error = details.get("error", details) if isinstance(details, dict) else None
-    entries = error.get("details") if isinstance(error, dict) else None
-    violations = [
-        violation
-        for entry in (entries if isinstance(entries, list) else ())
-        if isinstance(entry, dict)
-        for violation in entry.get("violations") or ()
-    ]
+    fields = _fields(details)
+    error = _fields(fields.get("error", fields))
     return any(
-        "PerDay" in str(violation.get("quotaId")) for violation in violations if isinstance(violation, dict)
+        "PerDay" in str(_fields(violation).get("quotaId"))
+        for entry in _items(error.get("details"))
+        for violation in _items(_fields(entry).get("violations"))
     )
+
+
+def _fields(value: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
 
 
 def _is_timeout(exc: BaseException) -> bool:
