@@ -54,12 +54,7 @@ def resilient_node(
             sync = _functions.kind_of(node) == "sync"
             return _pipeline(guard, idempotent, timeout, sync=sync)(node)
         pipeline = _pipeline(guard, idempotent, timeout, sync=False)
-        runnable = cast("Runnable[Any, Any]", node)
-
-        async def run(state: Any, config: RunnableConfig) -> Any:
-            return await pipeline.call(runnable.ainvoke, state, config)
-
-        return run
+        return _runnable(pipeline, node)
 
     return decorate
 
@@ -99,6 +94,13 @@ def resilient_tool(
         return cast(T, tool.model_copy(update=parts))
 
     return decorate
+
+
+def _runnable(pipeline: Pipeline, node: Runnable[Any, Any]) -> Callable[..., Awaitable[Any]]:
+    async def run(state: Any, config: RunnableConfig) -> Any:
+        return await pipeline.call(node.ainvoke, state, config)
+
+    return run
 
 
 def _pipeline(guard: str | Pipeline, idempotent: bool, timeout: float | None, *, sync: bool) -> Pipeline:
