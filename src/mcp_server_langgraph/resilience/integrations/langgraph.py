@@ -54,7 +54,7 @@ def resilient_node(
             sync = _functions.kind_of(node) == "sync"
             return _pipeline(guard, idempotent, timeout, sync=sync)(node)
         pipeline = _pipeline(guard, idempotent, timeout, sync=False)
-        return _runnable(pipeline, node)
+        return _invoking(pipeline, node.ainvoke)  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
 
     return decorate
 
@@ -96,9 +96,9 @@ def resilient_tool(
     return decorate
 
 
-def _runnable(pipeline: Pipeline, node: Runnable[Any, Any]) -> Callable[..., Awaitable[Any]]:
+def _invoking(pipeline: Pipeline, invoke: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def run(state: Any, config: RunnableConfig) -> Any:
-        return await pipeline.call(node.ainvoke, state, config)
+        return await pipeline.call(invoke, state, config)
 
     return run
 
