@@ -40,6 +40,7 @@ def render(page: str) -> str:
     soak = _tables((RESULTS / "soak.md").read_text(encoding="utf-8"))
     blocks |= {"soak": soak[0][0], "soak_traced": soak[2][0]}
     blocks |= {"tenacity": _tenacity()}
+    blocks |= {"shared": _tables((RESULTS / "shared.md").read_text(encoding="utf-8"))[0][0]}
     blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
     return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
 
