@@ -9,7 +9,7 @@ import pytest
 from mcp_server_langgraph.resilience._machines.breaker import BreakerMachine
 from mcp_server_langgraph.resilience._machines.breaker_evidence import Evidence
 from mcp_server_langgraph.resilience._machines.breaker_rules import BreakerRules
-from mcp_server_langgraph.resilience._machines.breaker_state import Admission
+from mcp_server_langgraph.resilience._machines.breaker_state import Admission, State
 
 
 def rules(**options: Any) -> BreakerRules:
@@ -138,3 +138,43 @@ def test_a_full_window_is_enough_unless_it_is_one_of_seconds(
     window_seconds: float | None, enough: int
 ) -> None:
     assert rules(window=3, minimum_calls=20, window_seconds=window_seconds).enough_calls == enough
+
+
+def test_the_end_of_a_slow_call_opens_it_then_and_there() -> None:
+    machine = measuring(minimum_calls=1)
+    call = machine.admit(10.0)
+    assert call is not None
+    machine.succeeded(call, 15.0)
+    assert (machine.state, machine.because, machine.opened_at) == (State.OPEN, "slow_rate", 15.0)
+
+
+def test_calls_that_hang_open_it_when_the_next_one_comes() -> None:
+    machine = measuring()
+    for _ in range(2):
+        assert machine.admit(10.0) is not None
+    assert machine.admit(15.0) is None
+    assert (machine.state, machine.because, machine.opened_at) == (State.OPEN, "slow_rate", 15.0)
+
+
+def test_calls_that_were_abandoned_hang_no_more() -> None:
+    machine = measuring()
+    for _ in range(2):
+        call = machine.admit(10.0)
+        assert call is not None
+        machine.abandoned(call)
+    assert machine.admit(15.0) is not None
+
+
+def test_a_probe_that_the_collector_abandons_as_its_success_is_told_does_no_harm() -> None:
+    class Abandoned(dict[Admission, None]):
+        def __contains__(self, admission: object) -> bool:
+            return super().pop(admission, 0) is None  # type: ignore[call-overload, no-any-return]
+
+    machine = BreakerMachine(BreakerRules(fail_max=1, timeout=1.0, success_threshold=2))
+    machine.open(0.0, "fail_max")
+    probe = machine.admit(1.0)
+    assert probe is not None
+    machine.probes = Abandoned(machine.probes)
+    machine.succeeded(probe, 2.0)
+    assert machine.state is State.HALF_OPEN
+    assert not machine.probes

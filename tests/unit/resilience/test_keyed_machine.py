@@ -295,6 +295,20 @@ def test_a_note_of_a_key_that_is_gone_is_passed_over() -> None:
     assert table.enter("c", 10.0) is None
 
 
+def test_what_still_matters_stays_when_old_notes_are_swept_out() -> None:
+    table = table_of(2)
+    for matters in (5.0, *[10.0] * 200):
+        for key in ("a", "b") if matters == 5.0 else ("b",):
+            entry = table.enter(key, 0.0)
+            assert entry is not None
+            entry.value.matters = matters
+            table.leave(entry)
+        assert table.enter("c", 0.0) is None
+    table.enter("b", 6.0)
+    assert table.enter("c", 6.0) is not None
+    assert list(table.entries) == ["b", "c"]
+
+
 class Between(dict[object, Entry[Thing]]):
     """The table's dict, with something happening once between two steps, as another thread would have it."""
 

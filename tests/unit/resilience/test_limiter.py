@@ -76,6 +76,11 @@ def test_a_limit_below_one_is_one() -> None:
     assert (limiter.places.limit, limiter.line.limit) == (1, 1)
 
 
+def test_the_shares_are_those_of_the_line() -> None:
+    limiter = Limiter(options(), shares := Shares(2, {1: 0.5}), lambda: 0.25)
+    assert limiter.shares is limiter.line.shares is shares
+
+
 def test_as_many_may_wait_as_there_are_places_unless_it_is_set() -> None:
     assert limiter_of(options()).max_queue == 5
     assert limiter_of(options(max_queue=0)).max_queue == 0
@@ -178,7 +183,8 @@ def test_the_thread_that_finds_a_window_being_closed_goes_on() -> None:
 def test_other_bounds_leave_what_was_learnt_and_the_limit_as_far_as_they_can() -> None:
     limiter = limiter_of(options())
     before = limiter.algorithm
-    limiter.change(options()._replace(least=7, most=20, target=0.05, interval=3.0, initial=9), 1.0)
+    same_name = "".join(["ai", "md"])
+    limiter.change(options(same_name)._replace(least=7, most=20, target=0.05, interval=3.0, initial=9), 1.0)
     assert limiter.algorithm is before
     assert isinstance(before, AIMD)
     assert (before.least, before.most, limiter.places.limit, limiter.line.limit) == (7, 20, 7, 7)
