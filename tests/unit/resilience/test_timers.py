@@ -238,7 +238,7 @@ async def test_a_stay_that_the_collector_ends_in_the_middle_of_its_expiry_cuts_n
 
     queue = queue_of(1)
     queue.entries = Interrupted()
-    queue.add(Stay(this_task()), now() + 1)
+    Stay(this_task()).arm_in(queue, now() + 1)
     await asyncio.sleep(2)
     assert cut == [False]
     assert not queue.entries
