@@ -152,7 +152,8 @@ def test_nobody_in_line_is_exactly_nothing() -> None:
     sleepers = [stands(line, cost, 0.0) for cost in (0.1, 0.2, 0.3)]
     for sleeper in sleepers:
         line.leave(sleeper)
-    assert line.delay(1.0, 0.0) == 1.0
+    assert line.delay(0.0, 0.0) == 0.0
+    assert line.look(sleepers[0], 0.0) == math.inf, "it has left"
 
 
 def test_one_who_is_not_there_any_more_gives_it_back_and_holds_nobody_up() -> None:
@@ -243,6 +244,7 @@ async def test_who_waits_in_vain_learns_what_is_missing_and_calls_the_next() -> 
 
 
 async def test_one_in_the_middle_who_waits_in_vain_learns_how_long_it_would_be_now() -> None:
+    await asyncio.sleep(10.0)
     shop = Shop(sold=now())
     line = line_of(shop)
     first = asyncio.create_task(line.wait(2.0, 100.0, 9))
@@ -250,8 +252,8 @@ async def test_one_in_the_middle_who_waits_in_vain_learns_how_long_it_would_be_n
     await settle()
     shop.sold += 5.0
     assert await second == Turn(None, pytest.approx(5.0))  # type: ignore[arg-type]
-    assert now() == 3.0
-    assert (await first).since == pytest.approx(7.0)
+    assert now() == 13.0
+    assert (await first).since == pytest.approx(17.0)
 
 
 async def test_a_cancelled_wait_takes_nothing_and_the_next_moves_up_at_once() -> None:
@@ -366,6 +368,58 @@ def test_a_thread_that_waits_in_vain_learns_what_is_missing_and_calls_the_next(
     assert clock.now == 3.5
     assert list(line.waiting) == behind
     assert behind[0].woken == 1
+
+
+def test_a_thread_behind_others_that_waits_in_vain_learns_how_long_it_would_be_now(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = line_of(shop := Shop(sold=5.0))
+    head = stands(line, 2.0, 0.0)
+
+    def sleep(self: ThreadSleeper, seconds: float) -> None:
+        clock.now += seconds
+        shop.sold = 20.0
+
+    monkeypatch.setattr(ThreadSleeper, "sleep", sleep)
+    assert line.wait_sync(1.0, 9.0, 9) == Turn(None, 20.0 + 2.0 + 1.0 - 9.0)
+    assert (clock.now, list(line.waiting)) == (9.0, [head])
+
+
+@pytest.mark.parametrize("threads", [True, False])
+async def test_a_wait_that_fails_after_its_turn_came_gives_back_what_it_took(
+    threads: bool, clock: SimpleNamespace
+) -> None:
+    line = line_of(shop := Shop(sold=now() + 0.5))
+    usual = line.look
+
+    def look(sleeper: Sleeper, at: float) -> float:
+        shop.sold = at - 1
+        usual(sleeper, at)
+        raise ValueError("no idea")
+
+    line.look = look  # type: ignore[method-assign]
+    began = clock.now if threads else now()
+    with pytest.raises(ValueError, match="no idea"):
+        await (in_line(line) if threads else line.wait(1.0, 9.0, 9))
+    assert shop.returned == [(1.0, 1, began, began)]
+    assert not line.waiting
+
+
+async def test_a_failure_after_a_wait_in_vain_gives_nothing_back() -> None:
+    class Broken(Shop):
+        def take(self, cost: float, now: float) -> int:
+            if cost == 1.0:
+                raise ValueError("no idea")
+            return super().take(cost, now)
+
+    line = line_of(shop := Broken(sold=now()))
+    waiting = asyncio.create_task(line.wait(2.0, 3.0, 9))
+    await settle()
+    shop.sold += 5.0
+    stands(line, 1.0, now())
+    with pytest.raises(ValueError, match="no idea"):
+        await waiting
+    assert shop.returned == []
 
 
 async def in_line(line: Line[float]) -> Turn:
