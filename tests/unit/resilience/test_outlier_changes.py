@@ -53,6 +53,13 @@ def test_ejections_returns_panic_and_calm_are_told_once_each() -> None:
     ]
 
 
+def test_of_what_nobody_takes_notice_the_last_sixty_four_are_kept() -> None:
+    endpoints = Endpoints(["a"])
+    for number in range(101):
+        endpoints.set_healthy("a", number % 2 == 1)
+    assert [change.kind for change in endpoints.changes] == ["calm", "panic"] * 32
+
+
 def test_ejections_are_counted_by_cause() -> None:
     endpoints = Endpoints(["a", "b"], OutlierRules(consecutive_failures=1), pick="round_robin")
     fails(endpoints, "a", 0.0)
