@@ -153,7 +153,13 @@ def test_nobody_in_line_is_exactly_nothing() -> None:
     for sleeper in sleepers:
         line.leave(sleeper)
     assert line.delay(0.0, 0.0) == 0.0
-    assert line.look(sleepers[0], 0.0) == math.inf, "it has left"
+
+
+def test_one_who_has_left_an_empty_line_is_not_at_its_head() -> None:
+    line = line_of(Shop())
+    sleeper = stands(line, 1.0, 0.0)
+    line.leave(sleeper)
+    assert line.look(sleeper, 0.0) == math.inf
 
 
 def test_one_who_is_not_there_any_more_gives_it_back_and_holds_nobody_up() -> None:
@@ -302,6 +308,16 @@ async def test_a_sleeper_may_be_woken_twice_and_leaves_no_timer() -> None:
     await asleep
     assert now() == 0
     assert all(handle.cancelled() for handle in loop._scheduled)  # type: ignore[attr-defined]
+
+
+async def test_a_sleeper_that_nobody_wakes_sleeps_for_so_long() -> None:
+    await LoopSleeper(asyncio.get_running_loop()).sleep(2.0)
+    assert now() == 2
+
+
+@pytest.mark.real_time
+async def test_a_thread_that_wakes_a_sleeper_hears_that_it_is_there() -> None:
+    assert await asyncio.to_thread(LoopSleeper(asyncio.get_running_loop()).wake) is True
 
 
 @pytest.mark.real_time
