@@ -85,6 +85,22 @@ async def test_a_cooldown_is_only_ever_extended_by_what_others_say() -> None:
         assert first.snapshot().left > 59
 
 
+async def test_what_is_told_again_a_little_later_extends_nothing() -> None:
+    first, second = (Cooldown(name="model", jitter=0) for _ in range(2))
+    place = Place()
+    slow = [PlaceLink(place, name, delay=0.3) for name in ("first", "second")]
+    async with (
+        SharedState(slow[0], policies=[first]),
+        SharedState(slow[1], policies=[second]),
+    ):
+        await asyncio.sleep(3)
+        first.start(30)
+        await asyncio.sleep(2)
+        until = second.machine.until
+        await asyncio.sleep(10)
+        assert second.machine.until == until
+
+
 async def test_a_second_cooldown_is_heard_as_well_as_the_first() -> None:
     first, second = (Cooldown(name="model", jitter=0) for _ in range(2))
     async with sharing(first, second):
@@ -113,6 +129,25 @@ async def test_what_one_took_of_a_quota_is_missing_for_all() -> None:
         second.reserve().keep()
         await asyncio.sleep(KNOWN)
         assert (first.snapshot().left, second.snapshot().left) == ({"requests": 29}, {"requests": 29})
+
+
+async def test_what_was_taken_while_nobody_was_heard_is_left_out() -> None:
+    first, second = (Quota(name="model", gradual=False) for _ in range(2))
+    first.observe({**WORD, "x-ratelimit-reset-requests": "5m"})
+    second.observe({**WORD, "x-ratelimit-reset-requests": "5m"})
+    place = Place()
+    async with sharing(first, second, place=place):
+        place.cut_off = {"1"}
+        await asyncio.sleep(1)
+        for _ in range(20):
+            first.reserve().keep()
+        await asyncio.sleep(5)
+        place.cut_off = set()
+        await asyncio.sleep(3)
+        assert second.snapshot().left == {"requests": 50}
+        first.reserve().keep()
+        await asyncio.sleep(KNOWN)
+        assert second.snapshot().left == {"requests": 49}
 
 
 async def test_who_has_no_word_of_the_provider_takes_over_what_the_others_know() -> None:

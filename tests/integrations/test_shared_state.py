@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
-from mcp_server_langgraph.resilience import ConfigurationError, Event, registry, subscribe
+from mcp_server_langgraph.resilience import (
+    CircuitBreaker,
+    ConfigurationError,
+    Event,
+    Pipeline,
+    registry,
+    subscribe,
+)
 from mcp_server_langgraph.resilience.integrations.shared import SharedState
 from tests.support.shared_replicas import Place, PlaceLink, Replica
 
@@ -145,6 +153,39 @@ async def test_what_was_told_is_not_told_on() -> None:
             # The two openings are over; had the twenty voted for what they were told, it would have no end.
             World.down = False
             assert all([await replica.call() for replica in late])
+
+
+async def test_those_who_believed_others_do_not_keep_each_other_open() -> None:
+    async with replicas(5) as (first, second, *idle):
+        World.down = True
+        await first.calls(5)
+        await second.calls(5)
+        await asyncio.sleep(KNOWN)
+        assert all(replica.is_open for replica in idle)
+        World.down = False
+        first.breaker.reset()
+        second.breaker.reset()
+        await asyncio.sleep(KNOWN)
+        assert all([await replica.call() for replica in idle])
+
+
+async def test_a_breaker_that_leaves_its_last_pipeline_no_longer_believes_others() -> None:
+    place, loop = Place(), asyncio.get_running_loop()
+    voters, breaker = [CircuitBreaker("ours") for _ in range(2)], CircuitBreaker("ours")
+    pipeline: Pipeline | None = Pipeline("ours", breaker)
+    async with contextlib.AsyncExitStack() as stack:
+        for voter in voters:
+            await stack.enter_async_context(SharedState(PlaceLink(place), policies=[voter]))
+        await stack.enter_async_context(SharedState(PlaceLink(place)))
+        await asyncio.sleep(4 * ROUND)
+        for voter in voters:
+            voter.machine.open(loop.time(), "fail_max")
+        await asyncio.sleep(KNOWN)
+        assert breaker.machine.refuses_for(loop.time()) > 50
+        del pipeline
+        gc.collect()
+        await asyncio.sleep(1.5)
+        assert breaker.machine.refuses_for(loop.time()) == 0
 
 
 @contextlib.asynccontextmanager
