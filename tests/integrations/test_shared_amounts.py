@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import random
 from collections.abc import AsyncIterator, Callable, Collection
 
 import pytest
@@ -47,7 +48,12 @@ async def sharing(
     async with contextlib.AsyncExitStack() as stack:
         states = [
             await stack.enter_async_context(
-                SharedState(PlaceLink(place, str(index)), policies=[policy], kinds=kinds)
+                SharedState(
+                    PlaceLink(place, str(index)),
+                    policies=[policy],
+                    kinds=kinds,
+                    chance=random.Random(index).random,
+                )
             )
             for index, policy in enumerate(policies)
         ]
@@ -183,6 +189,22 @@ async def test_processes_together_stay_near_one_rate_limit() -> None:
             await asyncio.sleep(0.05)
         # 20 s at 20 a second, the four bursts at the start, and what is not known for a fourth of a second.
         assert 20 * 20 * 0.75 <= taken <= 20 * 20 * 1.25
+
+
+async def test_permits_taken_while_nobody_was_heard_are_left_out() -> None:
+    limits = [RateLimit(1, per=1000, burst=100, name="model") for _ in range(2)]
+    place = Place()
+    async with sharing(*limits, place=place):
+        place.cut_off = {"1"}
+        await asyncio.sleep(1)
+        limits[0].reserve(40).keep()
+        await asyncio.sleep(5)
+        place.cut_off = set()
+        await asyncio.sleep(3)
+        assert limits[1].snapshot().left > 99
+        limits[0].reserve(5).keep()
+        await asyncio.sleep(KNOWN)
+        assert 94 < limits[1].snapshot().left < 96
 
 
 async def test_a_rate_limit_is_shared_only_where_asked_for() -> None:
