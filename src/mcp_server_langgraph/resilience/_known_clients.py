@@ -30,31 +30,38 @@ class _Known(NamedTuple):
     advice: str
 
 
+def known_client(client: Any) -> Finding | None:
+    """How many attempts a client of the table below makes; None for what is not in it. Never raises."""
+    known = _known(_type(client))
+    if known is None:
+        return None
+    return Finding(_name(client), max(1, _asked(known.attempts, client)), known.advice)
+
+
 def findings(client: Any) -> Iterator[Finding]:
     """What of ``client`` retries. Looks inside wrappers of langchain too. Never raises."""
     kind = _type(client)
-    known = _known(kind)
-    if known is not None:
-        attempts = _asked(known.attempts, client)
-        if attempts > 1:
-            yield Finding(_name(client), attempts, known.advice)
+    known = known_client(client)
+    if known is not None and known.attempts > 1:
+        yield known
     retrying = _read(client, "retry")
-    if _is(_type(retrying), "tenacity", "BaseRetrying"):
+    if is_a(_type(retrying), "tenacity", "BaseRetrying"):
         attempts = _asked(_of_tenacity, retrying)
         if attempts > 1:
             yield Finding(_name(client), attempts, "remove tenacity's decorator, or our Retry")
     attempts = _asked(_of_pipeline, client)
     if attempts > 1:
         yield Finding(_name(client), attempts, "remove one of the two Retry policies")
-    if _is(kind, "langchain_core", "RunnableBindingBase"):
+    if is_a(kind, "langchain_core", "RunnableBindingBase"):
         yield from findings(_read(client, "bound"))
 
 
 def _known(kind: type[Any]) -> _Known | None:
-    return next((known for known in _TABLE if _is(kind, known.package, known.name)), None)
+    return next((known for known in _TABLE if is_a(kind, known.package, known.name)), None)
 
 
-def _is(kind: type[Any], package: str, name: str) -> bool:
+def is_a(kind: Any, package: str, name: str) -> bool:
+    """Whether ``kind`` is, or is below, the class of that name in that package."""
     return any(
         base.__name__ == name and base.__module__.partition(".")[0] == package for base in kind.__mro__
     )
@@ -86,9 +93,10 @@ def _name(client: Any) -> str:
 
 
 def _of_genai(client: Any) -> int:
-    options = client._api_client._http_options.retry_options
+    api = client._api_client
+    options = api._http_options.retry_options
     if options is None:
-        return 1
+        return 2 if api._use_aiohttp() else 1  # once more after a lost connection
     return 5 if options.attempts is None else int(options.attempts)
 
 
@@ -112,6 +120,14 @@ def _of_runnable(runnable: Any) -> int:
 
 def _of_session(session: Any) -> int:
     return max(_of_retries(adapter.max_retries) for adapter in session.adapters.values())
+
+
+def _of_keycloak(client: Any) -> int:
+    return _of_session(client.connection._s)
+
+
+def _of_prometheus(client: Any) -> int:
+    return _of_session(client._session)
 
 
 def _of_pool(pool: Any) -> int:
@@ -158,6 +174,9 @@ _TABLE: Final = (
     _Known("openfga_sdk", "ClientConfiguration", "retry_params.max_retry", _FGA),
     _Known("openfga_sdk", "OpenFgaClient", "_client_configuration.retry_params.max_retry", _FGA),
     _Known("redis", "Redis", _of_redis, "retry=Retry(NoBackoff(), 0)"),
+    _Known("keycloak", "KeycloakOpenID", _of_keycloak, "max_retries=0"),
+    _Known("keycloak", "KeycloakAdmin", _of_keycloak, "max_retries=0"),
+    _Known("prometheus_api_client", "PrometheusConnect", _of_prometheus, "retry=Retry(0)"),
     _Known("requests", "Session", _of_session, "HTTPAdapter(max_retries=0)"),
     _Known("urllib3", "PoolManager", _of_pool, "retries=False"),
     _Known("httpx", "Client", "_transport._pool._retries", "HTTPTransport(retries=0)"),

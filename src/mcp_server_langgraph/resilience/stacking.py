@@ -160,7 +160,8 @@ def check(client: object) -> list[Finding]:
     """The retries that a client, a transport or a decorated function makes by itself; empty where none are known.
 
     Known by name, nothing is imported: openai, anthropic, google-genai, langchain's models and ``with_retry``,
-    openfga-sdk, redis, requests, urllib3, httpx and httpx2, botocore, tenacity, and our own pipelines.
+    openfga-sdk, redis, python-keycloak, prometheus-api-client, requests, urllib3, httpx and httpx2, botocore, tenacity,
+    and our own pipelines. `integrations.doctor` looks for all of them in whatever holds them.
     """
     return list(findings(client))
 
