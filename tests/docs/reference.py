@@ -267,6 +267,8 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "opentelemetry-names": _submodule("integrations.opentelemetry"),
     "opentelemetry-sdk-names": _submodule("integrations.opentelemetry_sdk"),
     "public-names": public_names,
+    "langchain-names": _submodule("integrations.langchain"),
+    "langgraph-names": _submodule("integrations.langgraph"),
     "prometheus-names": _submodule("integrations.prometheus"),
     "pybreaker-names": _submodule("integrations.pybreaker"),
     "redis-shared-names": _submodule("integrations.redis_shared"),

@@ -143,9 +143,11 @@ async def test_a_stream_has_clocks_for_its_first_piece_and_between_pieces() -> N
     late = chain(ScriptedModel(waits(1000)), ScriptedModel("two"), first_token=3)
     pieces = [chunk async for chunk in late.astream("hello")]
     assert (pieces[0].response_metadata["answered_by"], now()) == ("b:m", pytest.approx(4))
-    stalling = chain(ScriptedModel("one two"), ScriptedModel(), idle=0.5)
+    second = ScriptedModel()
+    stalling = chain(ScriptedModel("one two"), second, idle=0.5)
     with pytest.raises(StreamInterrupted) as caught:
         _ = [chunk async for chunk in stalling.astream("hello")]
+    assert second.calls == 0
     assert isinstance(caught.value.__cause__, TimedOut)
     assert caught.value.__cause__.clock == "idle"
 

@@ -243,11 +243,17 @@ class City(BaseModel):
     name: str
 
 
+SCHEMA = {"title": "City", "type": "object", "properties": {"name": {"type": "string"}}}
+
+
 class ToolModel(ScriptedModel):
     """Keeps what was bound to it, in OpenAI's form."""
 
     def bind_tools(self, tools: Sequence[Any], **kwargs: Any) -> Runnable[Any, AIMessage]:
-        return self.bind(tools=[each if isinstance(each, dict) else each.name for each in tools], **kwargs)
+        return self.bind(
+            tools=[each if isinstance(each, dict) else each.name for each in tools],
+            **kwargs,
+        )
 
 
 def pair(second: BaseChatModel, first: BaseChatModel | None = None) -> BaseChatModel:
@@ -284,6 +290,15 @@ async def test_an_agents_structured_answer_is_asked_for_by_a_tool_where_a_model_
     )
     assert (await explicit.ainvoke({"messages": [("user", "?")]}))["structured_response"] == City(
         name="Bergen"
+    )
+
+
+async def test_a_structure_is_asked_for_by_a_tool_of_a_model_that_has_no_way_of_its_own() -> None:
+    second = ToolModel(asks_for("City", name="Oslo"))
+    structured = resilient(GuardedModel(second, "b:m")).with_structured_output({**SCHEMA})
+    assert await structured.ainvoke("where?") == {"name": "Oslo"}
+    assert set(second._seen[0]) == {"tools", "tool_choice"}, (
+        "what is for traces only does not reach the model"
     )
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from langchain_core import exceptions as core
 from langchain_core.exceptions import ContextOverflowError
 
 from mcp_server_langgraph.resilience import CircuitOpen, Outcome, RateLimited, StreamInterrupted, TimedOut
@@ -178,3 +179,37 @@ def test_an_interrupted_stream_is_judged_by_what_interrupted_it_and_not_retried(
 )
 def test_the_reason_is_told_in_words_that_hold_nothing_of_the_answer(error: Exception, words: str) -> None:
     assert reason(error) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (core.ModelAuthenticationError(), (Outcome.NEUTRAL, False, None, False)),
+        (core.ModelInvalidRequestError(), (Outcome.NEUTRAL, False, None, False)),
+        (core.ModelNotFoundError(), (Outcome.NEUTRAL, False, None, True)),
+        (core.ModelRateLimitError(), (Outcome.NEUTRAL, True, None, True)),
+        (core.ModelAPIError(), (Outcome.FAILURE, True, None, True)),
+        (core.ModelConnectionError(), (Outcome.FAILURE, True, None, True)),
+        (core.ModelTimeoutError(), (Outcome.FAILURE, True, None, True)),
+    ],
+)
+def test_an_error_that_keeps_its_status_to_itself_is_known_by_langchains_type(
+    error: Exception, verdict: tuple[object, ...]
+) -> None:
+    assert last(error) == verdict
+
+
+def test_a_providers_own_word_says_more_than_langchains_type() -> None:
+    class Limited(core.ModelAPIError):
+        type = "rate_limit_error"
+
+    assert last(Limited()) == (Outcome.NEUTRAL, True, None, True)
+
+
+def test_what_a_library_calls_a_code_in_a_lost_connection_is_no_status() -> None:
+    class TransferEncodingError(Exception):
+        code = 400
+
+    lost = ConnectionResetError()
+    lost.__cause__ = TransferEncodingError()
+    assert last(lost) == (Outcome.FAILURE, True, None, True)

@@ -22,7 +22,6 @@ from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool, StructuredTool, Tool, ToolException
-from langgraph.errors import GraphBubbleUp
 
 from .. import _functions, _stack
 from ..bulkhead import Bulkhead
@@ -151,7 +150,7 @@ def _told_now(pipeline: Pipeline, tool: BaseTool, fn: Callable[..., Any]) -> Cal
 def _for_model(pipeline: Pipeline, tool: BaseTool, exc: Exception) -> ToolException | None:
     """What the model is told, None: nothing. Nothing of what the error says, which may be somebody's secret."""
     verdict = pipeline.site.verdict(exc)
-    if isinstance(exc, GraphBubbleUp) or not (verdict.unavailable or isinstance(exc, Rejected)):
+    if not (verdict.unavailable or isinstance(exc, Rejected)):
         return None
     wait = exc.retry_after if isinstance(exc, Rejected) else verdict.retry_after
     hint = "" if wait is None else f"; it may be back in {wait:.3g} s"

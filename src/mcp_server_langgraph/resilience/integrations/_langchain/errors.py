@@ -140,9 +140,8 @@ def facts_of(exc: BaseException) -> _Facts:
             value = getattr(link, name, None)
             if isinstance(value, int) and 400 <= value < 600:
                 return _Facts(value, frozenset(words), link)
-        if classify(
-            link
-        ).unavailable:  # the connection was lost: what its library calls codes are none of the provider's
+        # The connection was lost: what its library calls a code is none of the provider's.
+        if classify(link).unavailable:
             return _Facts(None, frozenset(words), link)
     # An error event within a stream has a type of the provider's own, which says more than LangChain's.
     status = None if words & _TELLING else _status_of_type(exc)
