@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -18,6 +19,11 @@ JITTER = 0.5
 class Wish:
     heard: float
     seconds: float
+    own: bool  # of a call of our own
+
+    @property
+    def end(self) -> float:
+        return self.heard + self.seconds
 
 
 @dataclass
@@ -32,33 +38,46 @@ class Model:
     def last(self) -> Wish | None:
         best: Wish | None = None
         for wish in self.wishes:
-            if best is None or wish.heard + wish.seconds > best.heard + best.seconds:
+            if best is None or wish.end > best.end:
                 best = wish
         return best
 
     def until(self) -> float:
         last = self.last()
-        return float("-inf") if last is None else last.heard + last.seconds
+        return -math.inf if last is None else last.end
+
+    def last_own(self) -> Wish | None:
+        """The last of our own that made the time longer."""
+        last, until = None, -math.inf
+        for wish in self.wishes:
+            if wish.own and wish.end > until:
+                last = wish
+            until = max(until, wish.end)
+        return last
 
     def hear(self, began: float, now: float, asked: float | None) -> None:
-        last = self.last()
+        last = self.last_own()
         if asked is None:
             if last is not None and began < last.heard:
                 return
             asked = self.doubled or min(self.first, self.longest)
             self.doubled = min(asked * 2, self.longest)
         if asked > 0:
-            self.wishes.append(Wish(now, asked))
+            self.wishes.append(Wish(now, asked, own=True))
+
+    def hear_of(self, now: float, seconds: float) -> None:
+        if seconds > 0:
+            self.wishes.append(Wish(now, seconds, own=False))
 
     def state(self, now: float) -> str:
         last = self.last()
         if last is None or now >= last.heard + last.seconds * (1 + JITTER):
             return "idle"
-        return "cooling" if now < last.heard + last.seconds else "returning"
+        return "cooling" if now < last.end else "returning"
 
 
 class CooldownAgainstModel(RuleBasedStateMachine):
-    """Calls that began earlier or now, refused with and without a number, or served, and time."""
+    """Calls that began earlier or now, refused with and without a number, or served, the word of others, and time."""
 
     @initialize(first=st.sampled_from([0.0, 1.0, 3.0]), longest=st.sampled_from([2.0, 16.0]))
     def begin(self, first: float, longest: float) -> None:
@@ -79,6 +98,12 @@ class CooldownAgainstModel(RuleBasedStateMachine):
         longer = self.machine.refused(self.now - ago, self.now, asked)
         assert longer == (self.model.until() > until)
 
+    @rule(seconds=st.sampled_from([-1.0, 0.0, 0.5, 5.0, 30.0]))
+    def others_are_told_to_wait(self, seconds: float) -> None:
+        until = self.model.until()
+        self.model.hear_of(self.now, seconds)
+        assert self.machine.told(self.now, seconds) == (self.model.until() > until)
+
     @rule(ago=st.sampled_from([0.0, 0.5, 2.0, 8.0]))
     def a_call_is_served(self, ago: float) -> None:
         if self.now - ago >= self.model.until():
@@ -89,6 +114,8 @@ class CooldownAgainstModel(RuleBasedStateMachine):
     def they_agree(self) -> None:
         assert self.machine.state(self.now) == self.model.state(self.now)
         assert self.machine.left(self.now) == pytest.approx(max(0.0, self.model.until() - self.now))
+        own = self.model.last_own()
+        assert self.machine.own_until == (-math.inf if own is None else own.end)
 
     @invariant()
     def only_known_transitions_happen(self) -> None:
@@ -146,3 +173,31 @@ def test_a_dependency_that_refuses_for_days_is_still_left_alone_for_a_minute_eac
         assert machine.refused(now, now, None)
         now = machine.until
     assert machine.length == 60.0
+
+
+def test_who_waited_on_the_word_of_others_comes_back_over_a_share_of_their_time() -> None:
+    machine = CooldownMachine(jitter=0.5)
+    assert machine.told(100.0, 1.0)
+    assert (machine.left(100.0), machine.returned_at(1.0)) == (1.0, 101.5)
+    assert machine.told(100.0, 10.0)
+    assert (machine.left(100.0), machine.returned_at(1.0)) == (10.0, 115.0)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, 0.0, 5.0, 10.0])
+def test_what_others_are_told_never_makes_it_shorter(seconds: float) -> None:
+    machine = CooldownMachine(jitter=0.5)
+    assert not machine.told(0.0, min(0.0, seconds))
+    assert machine.told(0.0, 10.0)
+    assert not machine.told(0.0, seconds)
+    assert (machine.until, machine.returned_at(1.0)) == (10.0, 15.0)
+
+
+def test_the_word_of_others_is_not_our_own() -> None:
+    machine = CooldownMachine()
+    machine.told(0.0, 10.0)
+    assert machine.own_until == -math.inf
+    assert not machine.refused(0.0, 0.0, 5.0)
+    assert machine.own_until == -math.inf
+    assert machine.refused(0.0, 0.0, 20.0)
+    machine.told(0.0, 30.0)
+    assert (machine.until, machine.own_until) == (30.0, 20.0)

@@ -58,6 +58,14 @@ def test_a_vote_lapses_with_its_lease() -> None:
     assert circuit.left(3.0, healthy=False) == 0.0
 
 
+def test_a_vote_that_ends_now_is_none() -> None:
+    circuit = quorum()
+    for name, left in (("a", 60.0), ("b", 60.0), ("c", 2.0)):
+        circuit.votes(name, 1, left, 0.0)
+    assert circuit.left(1.9, healthy=True) > 0
+    assert circuit.left(2.0, healthy=True) == 58.0  # with it, it would take all three
+
+
 def test_a_vote_told_again_ends_no_later() -> None:
     circuit = quorum()
     for late in (0.0, 0.5, 1.0):
@@ -116,6 +124,14 @@ def test_a_replica_that_is_gone_has_said_nothing() -> None:
     circuit.votes("a", 1, 60.0, 0.0)
     circuit.votes("c", 1, 60.0, 0.0)
     assert circuit.left(0.0, healthy=False) == 60.0
+
+
+def test_a_replica_that_is_gone_has_no_vote() -> None:
+    circuit = quorum()
+    for name in "ab":
+        circuit.votes(name, 1, 60.0, 0.0)
+    circuit.gone("a")
+    assert circuit.left(0.0, healthy=False) == 0.0
 
 
 LEASE = 4.0

@@ -21,7 +21,6 @@ from mcp_server_langgraph.resilience import (
     RateLimited,
     subscribe,
 )
-from mcp_server_langgraph.resilience._machines.budget import RESERVE, Allowance
 from mcp_server_langgraph.resilience._machines.quota import Amounts
 from mcp_server_langgraph.resilience._machines.quota_headers import Reading
 from tests.support.breaker_calls import call
@@ -198,22 +197,6 @@ async def test_a_budgets_tally_loses_no_traffic() -> None:
     calls = 50
     assert budget.tally() == (50, 0)
     assert budget.snapshot().balance == 9
-
-
-def test_a_divided_floor_comes_in_more_slowly() -> None:
-    allowance = Allowance(0.0, 1.0, 10.0, 0.0)
-    allowance.sharers = 4
-    for _ in range(int(RESERVE)):
-        assert allowance.take(0.0, 0)
-    assert not allowance.take(3.9, 0)
-    assert allowance.take(4.0, 0)
-
-
-def test_a_floor_is_one_for_all_who_share_it() -> None:
-    allowance = Allowance(0.0, 1.0, 10.0, 0.0)
-    allowance.told(0.0, 0, 10)
-    assert not allowance.take(0.0, 0)
-    assert allowance.take(10.0, 0)
 
 
 async def test_what_was_due_before_the_floor_was_divided_stays() -> None:
