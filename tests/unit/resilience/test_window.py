@@ -64,6 +64,44 @@ def test_a_call_that_another_thread_overtook_is_counted_in_the_newest_tenth() ->
     assert totals(window) == (0, 0, 0)
 
 
+def test_all_calls_of_a_tenth_leave_together() -> None:
+    window = TimeWindow(10.0)
+    for _ in range(2):
+        window.record(0.5, True, True)
+    window.record(1.0, True, True)
+    window.advance(10.0)
+    assert totals(window) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("now", "seen"),
+    [
+        (9.0, (10, 5, 3)),
+        (9.9, (10, 5, 3)),
+        (10.0, (9, 5, 3)),
+        (11.5, (8, 4, 3)),
+        (17.9, (2, 1, 2)),
+        (18.0, (1, 1, 1)),
+        (18.9, (1, 1, 1)),  # the last tenth that has the newest call in view
+        (19.0, (0, 0, 0)),
+        (1e6, (0, 0, 0)),
+        *((now, (10, 5, 3)) for now in (8.0, 7.0, 6.0, -100.0)),  # another clock
+    ],
+)
+def test_who_looks_sees_what_will_have_left_and_changes_nothing(
+    now: float, seen: tuple[int, int, int]
+) -> None:
+    window = TimeWindow(10.0)
+    for tenth in range(10):
+        window.record(tenth + 0.5, tenth % 2 == 1, tenth > 6)
+    assert window.seen(now) == seen
+    assert totals(window) == (10, 5, 3)
+
+
+def test_who_looks_before_the_first_call_sees_nothing() -> None:
+    assert TimeWindow(10.0).seen(5.0) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(("kind", "size"), [(CountWindow, 1000), (TimeWindow, 10)])
 def test_nothing_is_kept_of_single_calls(kind: type[CountWindow | TimeWindow], size: int) -> None:
     window = kind(size)
