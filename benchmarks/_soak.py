@@ -293,6 +293,6 @@ def _held(pipeline: Pipeline) -> int:
 def _context() -> object:
     """What the context says, to whoever asks. (A closed deadline, and where a call failed last, stay in it unseen.)"""
     seen = (current_deadline(), current_attempt(), current_hedge(), current_endpoint())
-    unseen = {"resilience_deadline", "resilience_keyed_failed", "resilience_outlier_failed"}
+    unseen = {"resilience_deadline", "resilience_keyed_failed", "resilience_remembered"}
     held = {variable.name: value for variable, value in contextvars.copy_context().items()}
     return seen, {name: value for name, value in held.items() if name not in unseen and value != ()}

@@ -24,13 +24,15 @@ CURRENT: Final[ContextVar[str | None]] = ContextVar("resilience_endpoint", defau
 
 
 class _Sent:
-    """Where the attempts of one call went, in order. Its ``kwargs`` tell the call apart: each has its own."""
+    """Where the attempts of one call went, in order. Its ``kwargs`` tell the call apart, as each has its own; None when
+    it is over.
+    """
 
     __slots__ = ("at", "kwargs", "names", "running")
 
     def __init__(self, at: OutlierAt, kwargs: dict[str, Any]) -> None:
         self.at = at
-        self.kwargs = kwargs
+        self.kwargs: dict[str, Any] | None = kwargs
         self.names: list[str] = []
         self.running = 0
 
@@ -76,7 +78,7 @@ class OutlierAt(Policy):
         return sent
 
     def _succeeded(self, call: Call, turn: Turn, now: float) -> None:
-        self._ended(call)
+        self._ended(call).kwargs = None  # where a hedge saved the call, nobody forgets what failed before it
         self.endpoints.succeeded(turn, now)
         if self.endpoints.changes:
             self.policy.tell()
