@@ -195,8 +195,11 @@ class SharedState:
             await asyncio.sleep(self._pause())
 
     def _pause(self) -> float:
-        """Longer each time in a row that it failed, so that one who comes back is not run over."""
-        seconds = min(self._interval * float(2**self._in_a_row), max(self._interval, LONGEST_PAUSE))
+        """Longer each time in a row that it failed, so that one who comes back is not run over. Twice is no outage: where
+        some of what is said gets lost, it is said again soon.
+        """
+        doubled = 2.0 ** max(0, self._in_a_row - 2)
+        seconds = min(self._interval * doubled, max(self._interval, LONGEST_PAUSE))
         return seconds * (1 - SPREAD * self._chance())
 
     async def _exchange(self, clock: Callable[[], float]) -> None:
