@@ -156,6 +156,16 @@ def test_only_a_call_that_began_after_the_time_proves_that_it_is_over(began: flo
     assert machine.left(1.0) == next_time
 
 
+@pytest.mark.parametrize(("began", "length"), [(9.999, 1.0), (10.0, 2.0)])
+def test_calls_that_began_before_the_last_refusal_was_known_count_once_with_it(
+    began: float, length: float
+) -> None:
+    machine = CooldownMachine()
+    assert machine.refused(9.0, 10.0, None)
+    assert machine.refused(began, 10.5, None) == (length == 2.0)
+    assert machine.length == length
+
+
 def test_by_default_it_begins_with_a_second_doubles_up_to_a_minute_and_spreads_over_a_tenth() -> None:
     machine = CooldownMachine()
     lengths, now = [], 0.0
