@@ -1,4 +1,4 @@
-"""Where a hedge saved a call, an outlier's note of its failed attempt stayed in the caller's context, arguments and all."""
+"""Where a hedge saved a call, an outlier's note of what failed stayed in the caller's context, arguments and all."""
 
 from __future__ import annotations
 

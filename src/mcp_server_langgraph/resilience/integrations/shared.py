@@ -195,8 +195,8 @@ class SharedState:
             await asyncio.sleep(self._pause())
 
     def _pause(self) -> float:
-        """Longer each time in a row that it failed, so that one who comes back is not run over. Twice is no outage: where
-        some of what is said gets lost, it is said again soon.
+        """Longer each time in a row that it failed, so that one who comes back is not run over. Twice is none: what
+        got lost on the way is said again soon.
         """
         doubled = 2.0 ** max(0, self._in_a_row - 2)
         seconds = min(self._interval * doubled, max(self._interval, LONGEST_PAUSE))
