@@ -1,6 +1,7 @@
-"""The command ``mcp-server-langgraph``: serve, or show the settings in force.
+"""The command ``mcp-server-langgraph``: serve, show the settings in force, or examine the clients of the server.
 
-Exit codes: 0 ended in good order, 2 wrong settings, wrong arguments or a missing extra.
+Exit codes: 0 ended in good order, 1 the doctor found something wrong, 2 wrong settings, wrong arguments or a missing
+extra.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mcp_server_langgraph.resilience.errors import SettingsError
 
     try:
-        return _show(options) if options.command == "settings" else _serve(options)
+        return {"doctor": _examine, "serve": _serve, "settings": _show}[options.command](options)
     except SettingsError as error:
         for problem in error.problems:
             print(f"mcp-server-langgraph: {problem}", file=sys.stderr)
@@ -57,7 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", help="port to listen on (PORT)")
     serve.add_argument("--transport", choices=("http", "stdio"), default="http")
     show = commands.add_parser("settings", help="print the settings in force, without secrets")
-    for command in (serve, show):
+    doctor = commands.add_parser("doctor", help="find hidden and stacked retries, and missing timeouts")
+    doctor.add_argument(
+        "objects",
+        nargs="*",
+        metavar="module:attribute",
+        help="what to look at instead of the server's own clients",
+    )
+    for command in (serve, show, doctor):
         command.add_argument(
             "--env-file", type=Path, help="NAME=value lines; the environment wins. Read again on SIGHUP."
         )
@@ -90,6 +98,22 @@ def _show(options: argparse.Namespace) -> int:
     settings, resilience = load(_environment(options))
     print(json.dumps({"server": settings.public(), "resilience": resilience.as_dict()}, indent=2))
     return 0
+
+
+def _examine(options: argparse.Namespace) -> int:
+    from mcp_server_langgraph.resilience import config
+    from mcp_server_langgraph.resilience.integrations import doctor
+    from mcp_server_langgraph.settings import load
+
+    if options.objects:
+        return doctor.main(options.objects)
+    settings, resilience = load(_environment(options))
+    config.install(resilience)
+    from mcp_server_langgraph.server.checkup import examined
+
+    report = examined(settings)
+    print(report)
+    return 0 if report.healthy else 1
 
 
 def _serve(options: argparse.Namespace) -> int:

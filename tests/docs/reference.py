@@ -129,7 +129,7 @@ def _options() -> Iterator[tuple[str, str, str]]:
                 default = "" if action.default is None else f" (default {action.default})"
                 yield (
                     code(name),
-                    code(action.option_strings[-1]),
+                    code((action.option_strings or [action.metavar])[-1]),
                     f"{action.help or 'one of' + choices}{default}",
                 )
 
@@ -256,6 +256,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "aiohttp-names": _submodule("integrations.aiohttp"),
     "asgi-names": _submodule("integrations.asgi"),
     "commands": commands,
+    "doctor-names": _submodule("integrations.doctor"),
     "error-table": error_table,
     "error-tree": error_tree,
     "fused-cost": fused_cost,
@@ -283,6 +284,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "states-hedge": _states("_machines.hedge_switch"),
     "states-outlier": _states("_machines.outlier"),
     "tenacity-names": _submodule("integrations.tenacity"),
+    "tame-names": _submodule("integrations.tame"),
     "testing-names": _submodule("testing"),
 }
 

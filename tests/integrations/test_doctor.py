@@ -96,6 +96,19 @@ def test_what_stands_beside_a_pipeline_is_called_through_it() -> None:
     )
 
 
+def test_of_several_pipelines_beside_a_client_the_most_requests_and_the_tightest_time_count() -> None:
+    held = Guarded()
+    vars(held)["_other"] = Pipeline("other", Timeout(30), Retry(3))
+    (found,) = examine(held).diagnoses
+    assert (found.path[0], found.requests, found.seconds) == ("pipeline 'llm' or 'other' x3", 9, 20)
+
+
+def test_pipelines_that_lead_back_to_where_they_are_held_end() -> None:
+    first, second = Guarded(), Guarded()
+    vars(first)["other"], vars(second)["other"] = second, first
+    assert len(examine(first).diagnoses) == 2
+
+
 def test_what_a_decorated_method_uses_is_called_through_its_decorator() -> None:
     assert paths(examine(Decorated())) == [("tenacity x5", "openai.AsyncOpenAI")]
 

@@ -5,9 +5,10 @@ What their defaults are was measured on the versions of autumn 2026 (one call, a
 
 from __future__ import annotations
 
+import functools
 import operator
-from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any, Final, NamedTuple, cast
 
 
 class Finding(NamedTuple):
@@ -32,7 +33,7 @@ class _Known(NamedTuple):
 
 def known_client(client: Any) -> Finding | None:
     """How many attempts a client of the table below makes; None for what is not in it. Never raises."""
-    known = _known(_type(client))
+    known = _known(cast("Hashable", _type(client)))
     if known is None:
         return None
     return Finding(_name(client), max(1, _asked(known.attempts, client)), known.advice)
@@ -56,7 +57,8 @@ def findings(client: Any) -> Iterator[Finding]:
         yield from findings(_read(client, "bound"))
 
 
-def _known(kind: type[Any]) -> _Known | None:
+@functools.lru_cache(maxsize=4096)
+def _known(kind: Hashable) -> _Known | None:
     return next((known for known in _TABLE if is_a(kind, known.package, known.name)), None)
 
 

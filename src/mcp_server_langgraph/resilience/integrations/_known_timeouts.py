@@ -6,10 +6,11 @@ Nothing is imported.
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Hashable
+from typing import Any, Final, NamedTuple, cast
 
 from .._known_clients import is_a
 
@@ -65,7 +66,12 @@ def trap_of(client: Any) -> str:
 
 
 def _known(client: Any) -> _Known | None:
-    return next((known for known in _TABLE if is_a(type(client), known.package, known.name)), None)
+    return _known_kind(cast("Hashable", type(client)))
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_kind(kind: Hashable) -> _Known | None:
+    return next((known for known in _TABLE if is_a(kind, known.package, known.name)), None)
 
 
 def _asked(reader: Reader, client: Any) -> float | None:

@@ -125,8 +125,8 @@ def _members(thing: Any, scope: Scope) -> Iterator[tuple[Any, Scope]]:
     elsewhere = {id(used) for each in guarded for used in each.uses}
     inner = [each for each in referred(thing) if id(each) not in elsewhere]
     pipelines = [] if isinstance(thing, _CONTAINERS) else [each for each in inner if is_pipeline(each)]
-    if pipelines:
-        scope = scope.within(layer_of_pipelines(pipelines))
+    if pipelines and scope.entered.isdisjoint(map(id, pipelines)):
+        scope = scope.within(layer_of_pipelines(pipelines), *pipelines)
     yield from ((each, scope) for each in inner)
 
 

@@ -32,7 +32,7 @@ from ._diagnosis import Diagnosis, Report
 from ._retrying_layers import layer_of_pipelines
 from ._walk import MOST_OBJECTS, Walk
 
-__all__ = ["PATIENT", "Diagnosis", "Report", "examine", "main"]
+__all__ = ["Diagnosis", "Report", "examine", "main"]
 
 PATIENT: Final = 60.0
 """Seconds beyond which a call is said to take long."""
