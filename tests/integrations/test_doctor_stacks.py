@@ -199,3 +199,26 @@ def test_what_a_client_knows_nothing_of_is_seen_below_it() -> None:
     found = only(openai.AsyncOpenAI(api_key="none", http_client=repeating))
     assert found.path == ("openai.AsyncOpenAI x3", "httpx2.AsyncHTTPTransport x2")
     assert (found.requests, found.problems[0]) == (6, "stacked retries: 3 x 2")
+
+
+def test_what_httpx_connects_anew_is_counted_once() -> None:
+    found = only(httpx2.AsyncClient(transport=httpx2.AsyncHTTPTransport(retries=2)))
+    assert (found.path, found.requests) == (("httpx2.AsyncClient x3",), 3)
+
+
+def test_of_a_pipeline_and_a_decorator_inside_it_the_pipeline_is_to_retry() -> None:
+    client = openai.AsyncOpenAI(api_key="none", max_retries=0, timeout=1)
+
+    @Pipeline("llm", Timeout(20), Retry(3))
+    @tenacity.retry(stop=tenacity.stop_after_attempt(2))
+    async def ask() -> object:
+        return await client.models.list()
+
+    assert only(ask).advice == ("let one layer retry (pipeline 'llm'): leave out tenacity's decorator",)
+
+
+def test_the_waits_of_middleware_count(service: DeadService) -> None:
+    chat = model(service, max_retries=0, timeout=1)
+    middleware = ModelRetryMiddleware(max_retries=3, initial_delay=1, max_delay=3, on_failure="error")
+    stack = create_agent(chat, tools=[], middleware=[middleware])
+    assert only(stack).seconds == 4 * 1 + 1.25 * (1 + 2 + 3)
