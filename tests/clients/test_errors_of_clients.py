@@ -53,6 +53,18 @@ def test_a_wrong_redis_command_is_the_callers_and_a_full_redis_is_not() -> None:
     assert classify(redis.exceptions.OutOfMemoryError()).outcome is Outcome.FAILURE
 
 
+@pytest.mark.parametrize(
+    "name", ["WatchError", "DataError", "PubSubError", "CrossSlotTransactionError", "LockError"]
+)
+def test_what_redis_py_says_of_its_callers_doings_is_neutral(name: str) -> None:
+    assert classify(getattr(redis.exceptions, name)("x")).outcome is Outcome.NEUTRAL
+
+
+def test_a_pool_of_ones_own_that_is_used_up_is_no_fault_of_redis() -> None:
+    assert classify(redis.exceptions.MaxConnectionsError()).outcome is Outcome.NEUTRAL
+    assert classify(redis.exceptions.ConnectionError()).outcome is Outcome.FAILURE
+
+
 def test_an_exhausted_quota_is_not_retried() -> None:
     assert not classify(openai_error(429, code="insufficient_quota")).retryable
     assert classify(openai_error(429)).retryable

@@ -272,6 +272,7 @@ TABLES: Final[dict[str, Callable[[], str]]] = {
     "langgraph-names": _submodule("integrations.langgraph"),
     "prometheus-names": _submodule("integrations.prometheus"),
     "pybreaker-names": _submodule("integrations.pybreaker"),
+    "redis-names": _submodule("integrations.redis"),
     "redis-shared-names": _submodule("integrations.redis_shared"),
     "registry-names": _submodule("registry"),
     "server-metrics": server_metrics,

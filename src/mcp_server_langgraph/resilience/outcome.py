@@ -99,13 +99,18 @@ _UNREACHABLE: Final[dict[str, frozenset[str]]] = {
     "requests": frozenset({"ChunkedEncodingError", "ConnectionError", "Timeout"}),
     "urllib3": frozenset({"MaxRetryError", "NewConnectionError", "ProtocolError", "TimeoutError"}),
 }
-# Known libraries whose other errors are the caller's (a wrong command, a wrong type), not the dependency's; and what
-# steers a run of a graph (an interrupt, a command for the parent graph), or is meant for the model's eyes.
-_CALLERS: Final = {
-    "langchain_core": "ToolException",
-    "langgraph": "GraphBubbleUp",
-    "redis": "ResponseError",
+# Known libraries whose other errors are the caller's (a wrong command, a wrong type, a key that somebody else changed),
+# not the dependency's; and what steers a run of a graph (an interrupt, a command for the parent graph), or is meant for
+# the model's eyes.
+_CALLERS: Final[dict[str, frozenset[str]]] = {
+    "langchain_core": frozenset({"ToolException"}),
+    "langgraph": frozenset({"GraphBubbleUp"}),
+    "redis": frozenset(
+        {"CrossSlotTransactionError", "DataError", "PubSubError", "ResponseError", "WatchError"}
+    ),
 }
+# The caller's own pool is too small. redis-py calls that a lost connection.
+_OWN_LIMITS: Final[dict[str, frozenset[str]]] = {"redis": frozenset({"MaxConnectionsError"})}
 
 _TOO_MANY: Final = 429
 _REQUEST_TIMEOUT: Final = 408
@@ -173,23 +178,21 @@ def _judge_type(kind: type[Exception]) -> tuple[Verdict, bool]:
 
 
 def _look_at(kind: type[Exception]) -> Verdict:
-    if _is_unreachable(kind):
+    if _is_one_of(_OWN_LIMITS, kind):
+        return NEUTRAL
+    if _is_one_of(_UNREACHABLE, kind):
         return DOWN
     if issubclass(kind, _GARBAGE):
         return DOWN
-    if issubclass(kind, _BUGS) or issubclass(kind, _LOCAL_FILES) or _is_callers(kind):
+    if issubclass(kind, _BUGS) or issubclass(kind, _LOCAL_FILES) or _is_one_of(_CALLERS, kind):
         return NEUTRAL
     if issubclass(kind, (OSError, asyncio.TimeoutError)):
         return DOWN
     return FAILED
 
 
-def _is_unreachable(kind: type[Exception]) -> bool:
-    return any(base.__name__ in _UNREACHABLE.get(_package(base), ()) for base in kind.__mro__)
-
-
-def _is_callers(kind: type[Exception]) -> bool:
-    return any(_CALLERS.get(_package(base)) == base.__name__ for base in kind.__mro__)
+def _is_one_of(known: dict[str, frozenset[str]], kind: type[Exception]) -> bool:
+    return any(base.__name__ in known.get(_package(base), ()) for base in kind.__mro__)
 
 
 def _package(kind: type) -> str:
