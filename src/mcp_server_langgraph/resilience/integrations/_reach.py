@@ -86,9 +86,9 @@ def code_names(code: types.CodeType) -> Iterator[str]:
 def attributes(thing: Any) -> dict[str, Any]:
     """What the object's own attributes hold, those in slots and pydantic's private ones too."""
     own = _own(thing)
-    if isinstance(thing, types.FunctionType):
-        return own
-    if _package(thing) in sys.stdlib_module_names:  # its insides are its own, but for what `functools` wraps
+    if isinstance(thing, types.FunctionType) or _package(thing) in sys.stdlib_module_names:
+        # Its insides are its own, but for what is wrapped. (`wraps` copies attributes, so those of a function may be
+        # another's: tenacity's lead past its retries.)
         return {name: own[name] for name in ("__wrapped__",) if name in own}
     found = {**own, **_slots(thing)}
     for name in ("__pydantic_private__", "__pydantic_extra__"):
