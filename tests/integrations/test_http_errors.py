@@ -20,7 +20,7 @@ from mcp_server_langgraph.resilience import (
     Timeout,
     classify,
 )
-from mcp_server_langgraph.resilience.integrations._fitting import Fitting
+from mcp_server_langgraph.resilience.integrations._http.fitting import Fitting
 from mcp_server_langgraph.resilience.integrations.hosts import Hosts, is_idempotent, origin_of
 from mcp_server_langgraph.resilience.integrations.httpx2 import ResilientTransport
 

@@ -14,7 +14,7 @@ import pybreaker
 import pytest
 
 from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, ConfigurationError, Pipeline
-from mcp_server_langgraph.resilience.integrations._pybreaker_state import Move, Shared
+from mcp_server_langgraph.resilience.integrations._pybreaker.state import Move, Shared
 from mcp_server_langgraph.resilience.integrations.pybreaker import SharedState, share
 from tests.support.eventually import until
 

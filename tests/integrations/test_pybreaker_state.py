@@ -12,8 +12,8 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server_langgraph.resilience.integrations._pybreaker_state import Mine, Move, Shared, move
-from mcp_server_langgraph.resilience.integrations._pybreaker_storage import StorageFailed, Teller
+from mcp_server_langgraph.resilience.integrations._pybreaker.state import Mine, Move, Shared, move
+from mcp_server_langgraph.resilience.integrations._pybreaker.storage import StorageFailed, Teller
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 MINE = Mine(0, "closed", None, 0, 0, 0, 5)

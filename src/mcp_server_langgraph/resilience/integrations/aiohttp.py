@@ -20,8 +20,8 @@ from aiohttp.payload import BytesPayload
 
 from .. import stacking
 from .._held import of_loop
-from ._exchange import Body, Exchange, is_small
-from ._fitting import Fitting
+from ._http.exchange import Body, Exchange, is_small
+from ._http.fitting import Fitting
 from .hosts import Hosts
 
 __all__ = ["Hosts", "ResilientMiddleware"]

@@ -30,7 +30,7 @@ from ..criticality import Criticality
 from ..errors import ConfigurationError, Rejected, TimedOut
 from ..pipeline import Pipeline
 from ..propagation import incoming
-from ._refusals import Refusal, refusal_of
+from ._http.refusals import Refusal, refusal_of
 
 __all__ = ["ResilienceMiddleware", "client_address", "queue_delay", "refused"]
 

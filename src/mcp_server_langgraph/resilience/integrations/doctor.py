@@ -28,9 +28,9 @@ from typing import Final
 
 from ..errors import ConfigurationError
 from ..pipeline import Pipeline
-from ._diagnosis import Diagnosis, Report
-from ._retrying_layers import layer_of_pipelines
-from ._walk import MOST_OBJECTS, Walk
+from ._doctor.diagnosis import Diagnosis, Report
+from ._doctor.layers import layer_of_pipelines
+from ._doctor.walk import MOST_OBJECTS, Walk
 
 __all__ = ["Diagnosis", "Report", "examine", "main"]
 

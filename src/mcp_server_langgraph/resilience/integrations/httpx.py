@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import httpx
 
-from ._fitting import Fitting
-from ._httpx_family import AsyncBody, AsyncTransport, Family, SyncBody, SyncTransport, send_deadline
+from ._http.fitting import Fitting
+from ._http.httpx_family import AsyncBody, AsyncTransport, Family, SyncBody, SyncTransport, send_deadline
 from .hosts import Hosts
 
 __all__ = ["AsyncResilientTransport", "Hosts", "ResilientTransport", "send_deadline"]

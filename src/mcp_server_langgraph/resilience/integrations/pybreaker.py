@@ -25,8 +25,8 @@ from .. import events
 from .._checks import checked_time
 from .._machines.breaker_state import Mode, State
 from ..circuit_breaker import CircuitBreaker
-from ._pybreaker_state import CLOSED, HALF_OPEN, OPEN, Mine, Move, Shared, move
-from ._pybreaker_storage import Storage, Teller
+from ._pybreaker.state import CLOSED, HALF_OPEN, OPEN, Mine, Move, Shared, move
+from ._pybreaker.storage import Storage, Teller
 
 __all__ = ["SharedSnapshot", "SharedState", "share"]
 

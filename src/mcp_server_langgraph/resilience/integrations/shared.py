@@ -38,8 +38,8 @@ from .._machines.peers import Peers
 from .._machines.quorum import Quorum
 from ..metrics import Sample
 from ..policy import Policy
-from ._shared_book import KINDS, Book
-from ._shared_codec import BadReport, facts_of, number_of, written
+from ._shared.book import KINDS, Book
+from ._shared.codec import BadReport, facts_of, number_of, written
 
 __all__ = ["Link", "SharedSnapshot", "SharedState"]
 

@@ -17,8 +17,8 @@ A library is imported when its factory is called. Raises ImportError that names 
 
 from __future__ import annotations
 
-from ._tamed_models import anthropic, chat_anthropic, chat_google, chat_openai, google_genai, openai
-from ._tamed_services import botocore_config, keycloak, openfga, prometheus, redis
+from ._tame.models import anthropic, chat_anthropic, chat_google, chat_openai, google_genai, openai
+from ._tame.services import botocore_config, keycloak, openfga, prometheus, redis
 
 __all__ = [
     "anthropic",

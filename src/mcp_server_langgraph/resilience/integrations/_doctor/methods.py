@@ -8,9 +8,9 @@ import types
 from collections.abc import Hashable, Iterator
 from typing import Any, NamedTuple, cast
 
-from ._layer import Layer
-from ._reach import attributes, code_names, is_of_a_framework
-from ._retrying_layers import is_pipeline, layer_of
+from .layer import Layer
+from .layers import is_pipeline, layer_of
+from .reach import attributes, code_names, is_of_a_framework
 
 __all__ = ["Guarded", "guarded_methods"]
 

@@ -7,14 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from .._known_clients import is_a, known_client
-from ..policy import Cost
-from ._diagnosis import Diagnosis, diagnosed
-from ._known_timeouts import Patience, patience_of, pauses_of, trap_of
-from ._layer import Layer, repeating
-from ._methods import guarded_methods
-from ._reach import is_opaque, referred
-from ._retrying_layers import (
+from ..._known_clients import is_a, known_client
+from ...policy import Cost
+from .diagnosis import Diagnosis, diagnosed
+from .layer import Layer, repeating
+from .layers import (
     is_middleware,
     is_pipeline,
     layer_of,
@@ -22,7 +19,10 @@ from ._retrying_layers import (
     layer_of_pipelines,
     layers_of_node,
 )
-from ._transports import transport_of
+from .methods import guarded_methods
+from .reach import is_opaque, referred
+from .timeouts import Patience, patience_of, pauses_of, trap_of
+from .transports import transport_of
 
 __all__ = ["MOST_OBJECTS", "Walk"]
 

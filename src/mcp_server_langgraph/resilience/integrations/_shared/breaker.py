@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from .._machines.breaker import TOLD
-from .._machines.breaker_state import Admission, Mode, State
-from .._machines.quorum import Quorum
-from ..circuit_breaker import CircuitBreaker
-from ._shared_codec import Fact
-from ._shared_shares import Share
+from ..._machines.breaker import TOLD
+from ..._machines.breaker_state import Admission, Mode, State
+from ..._machines.quorum import Quorum
+from ...circuit_breaker import CircuitBreaker
+from .codec import Fact
+from .shares import Share
 
 __all__ = ["BreakerShare"]
 

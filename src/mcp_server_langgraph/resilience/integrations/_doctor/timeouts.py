@@ -12,7 +12,7 @@ import operator
 from collections.abc import Callable, Hashable
 from typing import Any, Final, NamedTuple, cast
 
-from .._known_clients import is_a
+from ..._known_clients import is_a
 
 Reader = Callable[[Any], float] | str
 

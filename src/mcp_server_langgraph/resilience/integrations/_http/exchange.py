@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from .. import stacking
-from .._held import Held, Holder, Ways
-from .._http_facts import headers_of
-from ..errors import ResilienceError, RetriesExhausted
-from ._fitting import Fitting
-from .hosts import Hosts
+from ... import stacking
+from ..._held import Held, Holder, Ways
+from ..._http_facts import headers_of
+from ...errors import ResilienceError, RetriesExhausted
+from ..hosts import Hosts
+from .fitting import Fitting
 
 __all__ = ["Body", "Exchange", "Library", "is_small"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..errors import ConfigurationError
-from ._taming import connect_within, imported, refused, tamed
+from ...errors import ConfigurationError
+from .common import connect_within, imported, refused, tamed
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from ..errors import ConfigurationError
-from ._known_timeouts import patience_of
-from .doctor import examine
+from ...errors import ConfigurationError
+from .._doctor.timeouts import patience_of
+from ..doctor import examine
 
 __all__ = ["CONNECT_TIMEOUT", "connect_within", "imported", "refused", "tamed"]
 

@@ -10,11 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from .._known_clients import is_a
-from ..pipeline import Pipeline
-from ..policy import Cost
-from ._layer import Layer, repeating
-from ._tenacity_layers import layer_of_tenacity
+from ..._known_clients import is_a
+from ...pipeline import Pipeline
+from ...policy import Cost
+from .layer import Layer, repeating
+from .tenacity import layer_of_tenacity
 
 __all__ = [
     "is_middleware",

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..policy import Cost
-from ._layer import Layer
+from ...policy import Cost
+from .layer import Layer
 
 __all__ = ["Diagnosis", "Report", "diagnosed"]
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from .._known_clients import is_a
-from ..policy import Cost
-from ._layer import Layer
+from ..._known_clients import is_a
+from ...policy import Cost
+from .layer import Layer
 
 __all__ = ["layer_of_tenacity"]
 

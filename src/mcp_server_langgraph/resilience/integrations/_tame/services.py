@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from ..errors import ConfigurationError
-from ._taming import connect_within, imported, refused, tamed
+from ...errors import ConfigurationError
+from .common import connect_within, imported, refused, tamed
 
 if TYPE_CHECKING:
     from keycloak import KeycloakOpenID

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
-from .. import events, registry
-from .._machines.quorum import Quorum
-from ..budget import Budget
-from ..circuit_breaker import CircuitBreaker
-from ..cooldown import Cooldown
-from ..policy import Policy
-from ..quota import Quota
-from ..rate_limit import RateLimit
-from ._shared_breaker import BreakerShare
-from ._shared_codec import LONGEST_NAME, Fact
-from ._shared_shares import BudgetShare, CooldownShare, QuotaShare, RateLimitShare, Share
+from ... import events, registry
+from ..._machines.quorum import Quorum
+from ...budget import Budget
+from ...circuit_breaker import CircuitBreaker
+from ...cooldown import Cooldown
+from ...policy import Policy
+from ...quota import Quota
+from ...rate_limit import RateLimit
+from .breaker import BreakerShare
+from .codec import LONGEST_NAME, Fact
+from .shares import BudgetShare, CooldownShare, QuotaShare, RateLimitShare, Share
 
 __all__ = ["KINDS", "Book"]
 

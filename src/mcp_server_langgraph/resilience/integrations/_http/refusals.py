@@ -7,7 +7,7 @@ import math
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from ..errors import DeadlineExceeded, Overloaded, RateLimited, Rejected, TimedOut
+from ...errors import DeadlineExceeded, Overloaded, RateLimited, Rejected, TimedOut
 
 __all__ = ["Refusal", "refusal_of"]
 

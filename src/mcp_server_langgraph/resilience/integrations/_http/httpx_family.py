@@ -12,14 +12,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
-from .._held import THREAD, Holder, finish, of_loop
-from .._time_block import timeout
-from ..deadline import remaining
-from ..errors import TimedOut
-from ..propagation import outgoing_headers
-from ._exchange import Body, Exchange, is_small
-from ._fitting import Fitting
-from .hosts import CLIENTS_COUNT, Hosts
+from ..._held import THREAD, Holder, finish, of_loop
+from ..._time_block import timeout
+from ...deadline import remaining
+from ...errors import TimedOut
+from ...propagation import outgoing_headers
+from ..hosts import CLIENTS_COUNT, Hosts
+from .exchange import Body, Exchange, is_small
+from .fitting import Fitting
 
 __all__ = ["AsyncBody", "AsyncTransport", "Family", "SyncBody", "SyncTransport", "send_deadline"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from ..errors import DeadlineExceeded, ResilienceError, TimedOut
+from ...errors import DeadlineExceeded, ResilienceError, TimedOut
 
 __all__ = ["Fitting"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from ..policy import Cost
+from ...policy import Cost
 
 __all__ = ["Layer", "repeating"]
 

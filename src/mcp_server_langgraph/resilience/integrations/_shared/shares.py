@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from .._machines.quota import Amounts
-from .._machines.quota_headers import DIMENSIONS, Reading
-from ..budget import Budget
-from ..cooldown import Cooldown
-from ..quota import Quota
-from ..rate_limit import RateLimit
-from ._shared_codec import Fact
+from ..._machines.quota import Amounts
+from ..._machines.quota_headers import DIMENSIONS, Reading
+from ...budget import Budget
+from ...cooldown import Cooldown
+from ...quota import Quota
+from ...rate_limit import RateLimit
+from .codec import Fact
 
 __all__ = ["BudgetShare", "CooldownShare", "QuotaShare", "RateLimitShare", "Share", "Since"]
 

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, Final
 
-from .._known_clients import is_a, known_client
-from ._layer import Layer, repeating
-from ._reach import is_opaque, referred
-from ._retrying_layers import is_pipeline, layer_of_pipelines
+from ..._known_clients import is_a, known_client
+from .layer import Layer, repeating
+from .layers import is_pipeline, layer_of_pipelines
+from .reach import is_opaque, referred
 
 __all__ = ["transport_of"]
 

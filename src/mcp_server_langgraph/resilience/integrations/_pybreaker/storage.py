@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 import pybreaker
 
-from ._pybreaker_state import CLOSED, Mine, Shared
+from .state import CLOSED, Mine, Shared
 
 __all__ = ["Storage", "StorageFailed", "Teller"]
 

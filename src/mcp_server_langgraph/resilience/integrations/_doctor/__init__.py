@@ -1,0 +1,1 @@
+"""How the doctor looks at live objects."""

@@ -1,0 +1,1 @@
+"""What the integrations for HTTP have in common; none of it imports a library of theirs."""

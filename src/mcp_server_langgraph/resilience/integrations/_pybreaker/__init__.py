@@ -1,0 +1,1 @@
+"""A breaker that shares its state through pybreaker's storages."""

@@ -1,0 +1,1 @@
+"""State that processes share: what is told, and what is made of it."""

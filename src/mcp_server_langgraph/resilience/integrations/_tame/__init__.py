@@ -1,0 +1,1 @@
+"""Factories of clients without hidden retries."""
