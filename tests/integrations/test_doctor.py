@@ -15,6 +15,8 @@ import redis
 import requests
 import tenacity
 import urllib3
+from redis.asyncio.multidb.client import MultiDBClient
+from redis.asyncio.multidb.config import DatabaseConfig, MultiDbConfig
 
 from mcp_server_langgraph.resilience import Pipeline, Retry, Timeout
 from mcp_server_langgraph.resilience.errors import ConfigurationError
@@ -181,3 +183,39 @@ def test_the_command_tells_and_its_exit_code_says_whether_something_is_wrong(
     for missing in ("app", "app:other", "nowhere:x"):
         assert main([missing]) == 2
         assert capsys.readouterr().err.startswith("doctor: ")
+
+
+def test_redis_client_of_several_databases_repeats_what_their_clients_do_once() -> None:
+    config = MultiDbConfig(databases_config=[DatabaseConfig(from_url="redis://127.0.0.1:1", weight=1.0)])
+    with pytest.warns(UserWarning, match="experimental"):
+        client = MultiDBClient(config)
+    (found,) = examine(client).diagnoses
+    assert (found.path, found.requests) == (("redis.MultiDBClient x11", "redis.Redis"), 11)
+    assert found.problems[0].startswith("hidden retries")
+    assert "command_retry=Retry(NoBackoff(), 0)" in found.advice[0]
+
+
+class Router(SimpleNamespace):
+    """litellm's: it cannot be installed beside the SDKs of today (it holds openai at 2)."""
+
+
+Router.__module__ = "litellm.router"
+
+
+def test_routers_of_litellm_retry_and_wait_for_hours() -> None:
+    (found,) = examine(Router(num_retries=2, timeout=6000)).diagnoses
+    assert (found.path, found.requests) == (("litellm.Router x3",), 3)
+    assert found.seconds > 3 * 6000
+    assert len(found.problems) == 2
+    assert examine(Router(num_retries=0, timeout=5)).healthy
+
+
+class Provider:
+    def __init__(self, client: object) -> None:
+        self._client = client
+
+
+def test_a_client_is_found_inside_what_holds_it() -> None:
+    """As pydantic-ai's models and any-llm's providers hold theirs."""
+    (found,) = examine(Provider(Provider(openai.AsyncOpenAI(api_key="none")))).diagnoses
+    assert (found.path, found.requests) == (("openai.AsyncOpenAI x3",), 3)

@@ -179,6 +179,7 @@ _TABLE: Final = (
     _Known("keycloak", "KeycloakOpenID", _of_keycloak, "max_retries=0"),
     _Known("keycloak", "KeycloakAdmin", _of_keycloak, "max_retries=0"),
     _Known("prometheus_api_client", "PrometheusConnect", _of_prometheus, "retry=Retry(0)"),
+    _Known("litellm", "Router", "num_retries", "num_retries=0"),
     _Known("requests", "Session", _of_session, "HTTPAdapter(max_retries=0)"),
     _Known("urllib3", "PoolManager", _of_pool, "retries=False"),
     _Known("httpx", "Client", "_transport._pool._retries", "HTTPTransport(retries=0)"),

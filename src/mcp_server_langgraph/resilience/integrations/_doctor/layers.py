@@ -1,7 +1,7 @@
 """Layers that repeat what is inside them, known by the names of their classes: nothing of theirs is imported.
 
 LangGraph's RetryPolicy and agent middleware, langchain's ``with_retry`` and ``with_fallbacks``, tenacity and stamina,
-and our own pipelines.
+redis-py's client of several databases, and our own pipelines.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from ...pipeline import Pipeline
 from ...policy import Cost
 from .layer import Layer, repeating
 from .tenacity import layer_of_tenacity
+from .timeouts import Pause
 
 __all__ = [
     "is_middleware",
@@ -143,10 +144,21 @@ def _runnable(thing: Any) -> Layer | None:
     return None
 
 
+def _databases(thing: Any) -> Layer | None:
+    """redis-py's client of several databases: it repeats commands, and the clients below it do not."""
+    if not is_a(type(thing), "redis", "MultiDBClient"):
+        return None
+    attempts = 1 + int(thing._command_retry._retries)
+    waits = Pause(0.01, 1.0).sum(attempts)
+    return repeating(
+        "redis.MultiDBClient", attempts, waits, "command_retry=Retry(NoBackoff(), 0)", hidden=True
+    )
+
+
 _TRAP_OF_POLICY: Final = (
     "RetryPolicy: its default retry_on retries client errors of openai, anthropic and httpx2 too, and no TimeoutError;"
     " set retry_on"
 )
 _TRAP_OF_RUNNABLE: Final = "with_retry: it retries every exception; set retry_if_exception_type"
-_LOOKS: Final = (_pipeline, layer_of_tenacity, _runnable)
+_LOOKS: Final = (_pipeline, layer_of_tenacity, _runnable, _databases)
 _MIDDLEWARE: Final = ("ModelRetryMiddleware", "ModelFallbackMiddleware", "ToolRetryMiddleware")

@@ -141,6 +141,7 @@ _TABLE: Final = (
     _Known("keycloak", "KeycloakOpenID", "connection.timeout", "timeout=seconds"),
     _Known("keycloak", "KeycloakAdmin", "connection.timeout", "timeout=seconds"),
     _Known("prometheus_api_client", "PrometheusConnect", "_timeout", "timeout=seconds", Pause(2.0, 120.0)),
+    _Known("litellm", "Router", "timeout", "timeout=seconds", _STAINLESS),
     _Known("requests", "Session", _never, "timeout=seconds with each call"),
     _Known("urllib3", "PoolManager", _of_pool, "timeout=seconds"),
     _Known("httpx", "BaseClient", "timeout", "timeout=seconds"),
