@@ -116,14 +116,19 @@ async def test_a_connection_lost_in_a_transaction_is_a_failure_and_ends_it(valke
     with TcpProxy(valkey.port) as proxy:
         pipeline = guarding()
 
+        begun: list[str] = []
+
         async def cut(commands: Any) -> None:
+            begun.append("once")
             await commands.get("count")
             proxy.reset()
+            proxy.heal()  # a second try would get as far as here again
             await commands.get("count")
 
         async with client_on(proxy.port, pipeline) as client, asyncio.timeout(5):
             with pytest.raises(exceptions.ConnectionError):
                 await client.transaction(cut, "count")
+    assert begun == ["once"]
     assert breaker_of(pipeline).failures == {"ConnectionError": 1}
 
 

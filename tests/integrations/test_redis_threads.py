@@ -72,8 +72,10 @@ def test_a_hung_and_a_dead_server_open_the_circuit_and_are_left_alone(valkey: Re
         for _ in range(5):
             with pytest.raises((exceptions.ConnectionError, CircuitOpen)):
                 client.get("name")
+        commands = client.pipeline().get("name")
         with pytest.raises(CircuitOpen):
-            client.pipeline().get("name").execute()
+            commands.execute()
+        assert not len(commands)
         with pytest.raises(CircuitOpen):
             client.blpop("queue", 1)
         with pytest.raises(CircuitOpen):
@@ -111,7 +113,8 @@ def test_a_blocked_thread_takes_no_place_and_is_not_cut_before_its_time(valkey: 
 @pytest.mark.real_time(limit=20)
 def test_after_a_blocking_command_the_connection_has_its_timeout_back(valkey: RedisServer) -> None:
     pipeline = in_threads()
-    with client_in_threads(valkey.port, pipeline, socket_timeout=0.1, max_connections=1) as client:
+    with client_in_threads(valkey.port, pipeline, socket_timeout=0.1) as pooled:
+        client = pooled.client()  # one connection; a pool sets it back itself
         client.rpush("queue", "item")
         client.blpop("queue", 5)
         valkey.pause()
@@ -140,22 +143,28 @@ def test_a_full_bulkhead_refuses_a_second_thread(valkey: RedisServer) -> None:
 
 
 @pytest.mark.real_time(limit=20)
-def test_a_subscribed_thread_comes_back_after_a_restart(valkey: RedisServer) -> None:
+def test_a_subscribed_thread_comes_back_after_its_connection_was_lost(valkey: RedisServer) -> None:
     pipeline = in_threads(small_bulkhead())
-    with client_in_threads(valkey.port, pipeline, socket_timeout=0.1) as client, client.pubsub() as channel:
+    with (
+        TcpProxy(valkey.port) as proxy,
+        client_in_threads(proxy.port, pipeline, socket_timeout=0.1) as client,
+        client.pubsub() as channel,
+    ):
         channel.subscribe("news")
         assert channel.get_message(timeout=1)["type"] == "subscribe"
         assert channel.get_message(timeout=0.3) is None
         assert bulkhead_of(pipeline).active == 0
         assert not breaker_of(pipeline).failures
-        valkey.kill()
+        before = proxy.connections
+        proxy.reset()
         with pytest.raises(exceptions.ConnectionError):
             channel.get_message(timeout=1)
+        assert proxy.connections == before
         assert breaker_of(pipeline).failures == {"ConnectionError": 1}
         with pytest.raises(exceptions.ConnectionError):
             channel.get_message(timeout=1)
         assert breaker_of(pipeline).failures == {"ConnectionError": 4}
-        valkey.start()
+        proxy.heal()
         assert channel.get_message(timeout=1)["type"] == "subscribe"
         client.publish("news", "again")
         assert next(channel.listen())["data"] == b"again"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import exceptions
 
-from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, TimedOut
+from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, Pipeline, TimedOut
 from tests.integrations.redis_clients import (
     ATTEMPT,
     breaker_of,
@@ -49,6 +49,19 @@ async def test_a_blocking_command_waits_as_long_as_it_says(
         assert time.monotonic() - began >= 3 * LONGER
         assert breaker_of(pipeline).state == "closed"
         assert breaker_of(pipeline).successes == 3
+
+
+@pytest.mark.real_time(limit=20)
+async def test_after_a_blocking_command_the_connection_has_its_timeout_back(valkey: RedisServer) -> None:
+    pipeline = Pipeline("redis", CircuitBreaker("redis"))
+    async with client_on(valkey.port, pipeline, socket_timeout=0.1, max_connections=1) as client:
+        await client.rpush("queue", "item")
+        await client.blpop("queue", 10)
+        valkey.pause()
+        async with asyncio.timeout(5):
+            with pytest.raises(exceptions.TimeoutError):
+                await client.incr("count")
+        valkey.resume()
 
 
 @pytest.mark.real_time(limit=20)
@@ -126,9 +139,11 @@ async def test_a_subscriber_comes_back_after_its_connection_was_lost(valkey: Red
         async with client_on(proxy.port, pipeline) as client, client.pubsub() as channel:
             await channel.subscribe("news")
             await channel.get_message(timeout=1)
+            before = proxy.connections
             proxy.reset()
             with pytest.raises(exceptions.ConnectionError):
                 await channel.get_message(timeout=1)
+            assert proxy.connections == before  # nothing connects but through the guards
             assert breaker_of(pipeline).failures == {"ConnectionError": 1}
             with pytest.raises(exceptions.ConnectionError):
                 await channel.get_message(timeout=1)  # connects: three attempts

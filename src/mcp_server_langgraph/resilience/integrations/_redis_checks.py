@@ -21,6 +21,7 @@ def refuse_wild(client: object, pipeline: Pipeline) -> None:
     if attempts > 1:
         raise ConfigurationError(
             f"guard: this client makes up to {attempts} attempts by itself; give it retry=Retry(NoBackoff(), 0)"
+            + ", cluster_error_retry_attempts=0" * hasattr(client, "cluster_error_retry_attempts")
         )
     if _socket_timeout_of(client) is None and pipeline.describe()["seconds"] is None:
         raise ConfigurationError(
