@@ -22,7 +22,7 @@ from mcp_server_langgraph.resilience import (
     Retry,
     Timeout,
 )
-from mcp_server_langgraph.resilience.integrations._redis_commands import blocks_for
+from mcp_server_langgraph.resilience.integrations._redis.commands import blocks_for
 from mcp_server_langgraph.resilience.integrations.redis import guard, is_repeatable
 from mcp_server_langgraph.resilience.testing import Recorder
 from tests.integrations.redis_clients import client_on, guarding, tame

@@ -30,11 +30,11 @@ from redis.asyncio import RedisCluster as AsyncRedisCluster
 from .._wrapper import refuse_sync
 from ..errors import ConfigurationError
 from ..pipeline import Pipeline
-from ._redis_async import AsyncClient
-from ._redis_checks import refuse_wild
-from ._redis_commands import is_repeatable
-from ._redis_guards import Guards, put_behind
-from ._redis_sync import SyncClient
+from ._redis.asynchronous import AsyncClient
+from ._redis.checks import refuse_wild
+from ._redis.commands import is_repeatable
+from ._redis.guards import Guards, put_behind
+from ._redis.synchronous import SyncClient
 
 __all__ = ["guard", "is_repeatable"]
 

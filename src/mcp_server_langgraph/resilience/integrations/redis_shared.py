@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, cast
 
 from .._checks import checked, checked_time
-from ._redis_clients import Client, clients_of
+from ._redis.clients import Client, clients_of
 
 __all__ = ["RedisLink"]
 

@@ -12,13 +12,13 @@ from redis.exceptions import ConnectionError as CannotConnect
 from redis.exceptions import TimeoutError as NoAnswer
 from redis.exceptions import WatchError
 
-from .._held import THREAD, Held, Holder, Ways, finish, of_loop
-from .._time_block import timeout
-from ..errors import Rejected
-from ..pipeline import Pipeline
-from ..policy import Policy
-from ..retry import Kind, Retry
-from ..timeout import Timeout
+from ..._held import THREAD, Held, Holder, Ways, finish, of_loop
+from ..._time_block import timeout
+from ...errors import Rejected
+from ...pipeline import Pipeline
+from ...policy import Policy
+from ...retry import Kind, Retry
+from ...timeout import Timeout
 
 __all__ = ["GUARDS", "WAITS", "Guards", "is_immediate", "lost_while_watching", "put_behind"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final, cast
 
-from .. import events, stacking
-from ..errors import ConfigurationError
-from ..pipeline import Pipeline
+from ... import events, stacking
+from ...errors import ConfigurationError
+from ...pipeline import Pipeline
 
 __all__ = ["refuse_cut", "refuse_wild"]
 

@@ -12,10 +12,10 @@ from typing import Any
 from redis.asyncio.client import Pipeline as RedisPipeline
 from redis.exceptions import WatchError
 
-from ..pipeline import Pipeline
-from ._redis_checks import refuse_cut
-from ._redis_commands import blocks_for
-from ._redis_guards import GUARDS, WAITS, Guards, is_immediate, lost_while_watching, put_behind
+from ...pipeline import Pipeline
+from .checks import refuse_cut
+from .commands import blocks_for
+from .guards import GUARDS, WAITS, Guards, is_immediate, lost_while_watching, put_behind
 
 __all__ = ["AsyncClient"]
 

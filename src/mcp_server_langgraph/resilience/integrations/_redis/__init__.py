@@ -1,0 +1,1 @@
+"""Clients of redis-py behind a pipeline."""
