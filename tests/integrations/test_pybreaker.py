@@ -15,19 +15,19 @@ import pytest
 
 from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, ConfigurationError, Pipeline
 from mcp_server_langgraph.resilience.integrations._pybreaker.state import Move, Shared
-from mcp_server_langgraph.resilience.integrations.pybreaker import SharedState, share
+from mcp_server_langgraph.resilience.integrations.pybreaker import SharedBreaker, share
 from tests.support.eventually import until
 
 pytestmark = pytest.mark.real_time(limit=30)
 
-Share = Callable[..., SharedState]
+Share = Callable[..., SharedBreaker]
 
 
 @pytest.fixture
 def sharing() -> Iterator[Share]:
-    made: list[SharedState] = []
+    made: list[SharedBreaker] = []
 
-    def begin(breaker: CircuitBreaker, storage: Any) -> SharedState:
+    def begin(breaker: CircuitBreaker, storage: Any) -> SharedBreaker:
         made.append(share(breaker, storage, refresh=0.02))
         return made[-1]
 

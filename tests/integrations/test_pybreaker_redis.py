@@ -13,7 +13,7 @@ import pytest
 import redis
 
 from mcp_server_langgraph.resilience import CircuitBreaker, CircuitOpen, Pipeline
-from mcp_server_langgraph.resilience.integrations.pybreaker import SharedState, share
+from mcp_server_langgraph.resilience.integrations.pybreaker import SharedBreaker, share
 from tests.support.eventually import until
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
@@ -43,7 +43,7 @@ class Ours:
     def __init__(self, port: int, timeout: float = 60.0, patience: float = 0.2, **options: Any) -> None:
         self.breaker = CircuitBreaker("search", fail_max=2, timeout=timeout)
         self.pipeline = Pipeline("search", self.breaker)
-        self.shared: SharedState = share(
+        self.shared: SharedBreaker = share(
             self.breaker, storage(port, **options), refresh=REFRESH, patience=patience
         )
 
@@ -57,8 +57,8 @@ class Ours:
 
 
 @pytest.fixture
-def sharing() -> Iterator[list[SharedState]]:
-    made: list[SharedState] = []
+def sharing() -> Iterator[list[SharedBreaker]]:
+    made: list[SharedBreaker] = []
     yield made
     for shared in made:
         shared.close()
@@ -75,7 +75,7 @@ async def _answer() -> str:
 
 
 async def test_an_opening_here_opens_pybreakers_and_its_closing_closes_ours(
-    server: RedisServer, sharing: list[SharedState]
+    server: RedisServer, sharing: list[SharedBreaker]
 ) -> None:
     ours, theirs = (
         Ours(server.port),
@@ -91,7 +91,7 @@ async def test_an_opening_here_opens_pybreakers_and_its_closing_closes_ours(
 
 
 async def test_an_opening_there_opens_ours_for_what_is_left_of_the_break(
-    server: RedisServer, sharing: list[SharedState]
+    server: RedisServer, sharing: list[SharedBreaker]
 ) -> None:
     ours = Ours(server.port, timeout=1.5)
     theirs = pybreaker.CircuitBreaker(fail_max=1, state_storage=storage(server.port)())
@@ -108,7 +108,7 @@ async def test_an_opening_there_opens_ours_for_what_is_left_of_the_break(
     await until(lambda: theirs.current_state == "closed")
 
 
-async def test_failures_on_both_sides_are_one_row(server: RedisServer, sharing: list[SharedState]) -> None:
+async def test_failures_on_both_sides_are_one_row(server: RedisServer, sharing: list[SharedBreaker]) -> None:
     ours, theirs = (
         Ours(server.port),
         pybreaker.CircuitBreaker(fail_max=5, state_storage=storage(server.port)()),
@@ -122,7 +122,7 @@ async def test_failures_on_both_sides_are_one_row(server: RedisServer, sharing: 
 
 
 async def test_a_server_that_hangs_delays_no_call_and_is_told_of_once(
-    server: RedisServer, sharing: list[SharedState], caplog: pytest.LogCaptureFixture
+    server: RedisServer, sharing: list[SharedBreaker], caplog: pytest.LogCaptureFixture
 ) -> None:
     ours = Ours(server.port, socket_timeout=None)
     sharing.append(ours.shared)
@@ -142,7 +142,7 @@ async def test_a_server_that_hangs_delays_no_call_and_is_told_of_once(
 
 
 async def test_a_dead_server_closes_no_circuit_and_hears_of_it_when_it_is_back(
-    server: RedisServer, sharing: list[SharedState], caplog: pytest.LogCaptureFixture
+    server: RedisServer, sharing: list[SharedBreaker], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     ours = Ours(server.port)
@@ -162,7 +162,7 @@ async def test_a_dead_server_closes_no_circuit_and_hears_of_it_when_it_is_back(
 
 
 async def test_a_server_that_is_away_at_the_start_is_asked_again(
-    server: RedisServer, sharing: list[SharedState]
+    server: RedisServer, sharing: list[SharedBreaker]
 ) -> None:
     server.kill()
     ours = Ours(server.port)
@@ -173,7 +173,7 @@ async def test_a_server_that_is_away_at_the_start_is_asked_again(
     await until(lambda: ours.shared.snapshot().reachable)
 
 
-async def test_a_slow_server_delays_no_call(server: RedisServer, sharing: list[SharedState]) -> None:
+async def test_a_slow_server_delays_no_call(server: RedisServer, sharing: list[SharedBreaker]) -> None:
     with TcpProxy(server.port) as proxy:
         proxy.slow(0.1)
         ours = Ours(proxy.port)

@@ -190,11 +190,7 @@ class Holder:
                     if isinstance(step, BaseException):
                         raise step  # noqa: B904 (what it came from, if anything, it carries already)
                 else:
-                    took = ways.now() - past.since
-                    if call.attempt > 1:
-                        repeat.recovered(call.attempt, took)
-                    else:
-                        repeat.attempts.successes.observe(took)
+                    repeat.succeeded(call.attempt, ways.now() - past.since)
                     return result
                 await ways.pause(step)
                 call.attempt += 1

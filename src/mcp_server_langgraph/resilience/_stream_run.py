@@ -133,11 +133,7 @@ class StreamRun:
                     if isinstance(step, BaseException):
                         raise step  # noqa: B904 (what it came from, if anything, it carries already)
                 else:
-                    took = self.clock() - past.since
-                    if call.attempt > 1:
-                        repeat.recovered(call.attempt, took)
-                    else:
-                        repeat.attempts.successes.observe(took)
+                    repeat.succeeded(call.attempt, self.clock() - past.since)
                     return item
                 await asyncio.sleep(step)
                 call.attempt += 1

@@ -219,6 +219,13 @@ class Repeat:
     ) -> float | BaseException | None:
         """What follows a failed attempt: seconds to wait, an exception to raise instead, or None to raise ``exc``."""
 
+    def succeeded(self, attempt: int, took: float) -> None:
+        """An attempt succeeded, after so many seconds of its own. (The fused frame has this written out.)"""
+        if attempt > 1:
+            self.recovered(attempt, took)
+        else:
+            self.attempts.successes.observe(took)
+
     def recovered(self, attempt: int, took: float) -> None:
         """A later attempt succeeded, after so many seconds of its own."""
 
@@ -245,11 +252,7 @@ class Repeat:
                     if step is None:
                         raise
                 else:
-                    took = clock() - past.since
-                    if call.attempt > 1:
-                        self.recovered(call.attempt, took)
-                    else:
-                        self.attempts.successes.observe(took)
+                    self.succeeded(call.attempt, clock() - past.since)
                     return result
                 if isinstance(step, BaseException):
                     raise step

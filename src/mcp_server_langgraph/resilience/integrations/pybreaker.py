@@ -28,7 +28,7 @@ from ..circuit_breaker import CircuitBreaker
 from ._pybreaker.state import CLOSED, HALF_OPEN, OPEN, Mine, Move, Shared, move
 from ._pybreaker.storage import Storage, Teller
 
-__all__ = ["SharedSnapshot", "SharedState", "share"]
+__all__ = ["SharedBreaker", "SharedBreakerSnapshot", "share"]
 
 # pybreaker's names for the states of the automatic machine; an operator's modes are not shared.
 _NAMES: Final = {State.CLOSED: CLOSED, State.OPEN: OPEN, State.HALF_OPEN: HALF_OPEN}
@@ -37,7 +37,7 @@ _PAUSE: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class SharedSnapshot:
+class SharedBreakerSnapshot:
     """What is known of the shared state. ``state`` and ``opened_at`` as they were read last, ``age`` seconds ago (None:
     never). ``reachable``: whether the storage answers.
     """
@@ -48,7 +48,7 @@ class SharedSnapshot:
     reachable: bool
 
 
-class SharedState:
+class SharedBreaker:
     """The state of one breaker, shared through a storage; see `share`, which makes it."""
 
     def __init__(
@@ -95,15 +95,15 @@ class SharedState:
 
     # For operators
 
-    def snapshot(self) -> SharedSnapshot:
+    def snapshot(self) -> SharedBreakerSnapshot:
         """What is known now."""
         shared, asked_at = self._shared, self._asked_at
         hangs = asked_at is not None and time.monotonic() - asked_at > self._patience
         age = None if shared is None else time.monotonic() - self._read_at
         reachable = self._answers and not hangs
         if shared is None:
-            return SharedSnapshot(None, None, age, reachable)
-        return SharedSnapshot(shared.state, shared.opened_at, age, reachable)
+            return SharedBreakerSnapshot(None, None, age, reachable)
+        return SharedBreakerSnapshot(shared.state, shared.opened_at, age, reachable)
 
     def close(self) -> None:
         """Share no more. The breaker keeps the state that it has."""
@@ -205,7 +205,7 @@ def share(
     *,
     refresh: float = 1.0,
     patience: float = 5.0,
-) -> SharedState:
+) -> SharedBreaker:
     """Share the state of ``breaker`` through a storage of pybreaker's, with every breaker that has the same one.
 
     ``storage``: the object, or a function that makes it (`pybreaker.CircuitRedisStorage` asks Redis when it is made,
@@ -213,7 +213,7 @@ def share(
     ``refresh``: seconds between two looks at it (> 0). ``patience``: seconds after which one that does not answer is
     warned of (> 0).
 
-    Call it where the breaker's calls will be made, or outside any event loop. It is shared until `SharedState.close`,
+    Call it where the breaker's calls will be made, or outside any event loop. It is shared until `SharedBreaker.close`,
     or until the breaker is gone. Raises `ConfigurationError` for values out of range.
     """
     checked_time("share", "refresh", refresh)
@@ -221,4 +221,4 @@ def share(
     loop = asyncio._get_running_loop()
     clock = time.monotonic if loop is None else loop.time
     make = (lambda: storage) if isinstance(storage, Storage) else storage
-    return SharedState(breaker, make, refresh, patience, clock)
+    return SharedBreaker(breaker, make, refresh, patience, clock)
