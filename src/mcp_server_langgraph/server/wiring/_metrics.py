@@ -1,0 +1,34 @@
+"""Metrics for the agent: Prometheus, or none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from mcp_server_langgraph.resilience import Cache, Pipeline, Timeout
+
+from ._parts import Parts
+
+if TYPE_CHECKING:
+    from mcp_server_langgraph.agent.tools import MetricsSource
+
+__all__ = ["metrics_source"]
+
+PROMETHEUS_ATTEMPT: Final = 5.0
+"""Seconds of one request to Prometheus, so that a second one fits into the total."""
+
+
+def metrics_source(parts: Parts) -> MetricsSource | None:
+    """The Prometheus that the settings name; None where they name none."""
+    url = parts.settings.prometheus_url
+    if url is None:
+        parts.embedded("prometheus", "not configured: the agent's metrics tool says so")
+        return None
+    from mcp_server_langgraph.monitoring.prometheus_client import PrometheusClient
+
+    # Agents ask the same at the same time. What stands in during an outage is the client's, which marks it.
+    once = Cache(max_age=0, key=lambda endpoint, form: (endpoint, *sorted(form.items())))
+    pipeline = Pipeline.standard("prometheus", cache=once, attempt=Timeout(PROMETHEUS_ATTEMPT))
+    client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT)
+    parts.closers.append(client.aclose)
+    parts.remote("prometheus", "metrics for the agent", "last results, marked with their age", url)
+    return client

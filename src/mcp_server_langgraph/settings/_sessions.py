@@ -1,0 +1,32 @@
+"""Where conversations are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, SecretStr
+
+from ._fields import Group, setting
+
+__all__ = ["SessionSettings"]
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    parts = urlsplit(value.get_secret_value())
+    if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.path):
+        raise ValueError("a Redis URL")
+    return value
+
+
+class SessionSettings(Group):
+    """Where conversations are kept."""
+
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = setting(
+        None,
+        "Where conversations are kept; in this process's memory where None.",
+        "a redis:// or rediss:// URL",
+    )
+    session_ttl_seconds: float = setting(
+        86400.0, "Seconds that an untouched conversation is kept.", "a number, 1 or more", ge=1
+    )
