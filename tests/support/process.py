@@ -18,8 +18,10 @@ __all__ = ["Process"]
 class Process:
     """A program on a free port, in a folder of its own.
 
-    Port and folder stay the same over restarts. The methods block, for less than half a minute.
+    Port and folder stay the same over restarts. The methods block: `start` for at most `patience` seconds.
     """
+
+    patience = 30.0
 
     def __init__(self, folder: Path, component: str) -> None:
         self.program = require(component)
@@ -44,7 +46,7 @@ class Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
-        give_up = time.monotonic() + 30.0
+        give_up = time.monotonic() + self.patience
         while not self.answers():
             if time.monotonic() > give_up or self._running().poll() is not None:
                 raise TimeoutError(f"no answer; see {self.folder / 'server.log'}")
