@@ -6,8 +6,10 @@ import jwt
 import pytest
 
 from mcp_server_langgraph.auth._http import UnusableReply
-from mcp_server_langgraph.auth._key_cache import KeyCache, UnknownKey, signing_keys
+from mcp_server_langgraph.auth._key_cache import KeyCache, UnknownKey
+from mcp_server_langgraph.auth._key_set import signing_keys
 from mcp_server_langgraph.auth.identity import IdentityUnavailable
+from mcp_server_langgraph.auth.keycloak import ALGORITHMS
 from tests.support.keycloak_server import SigningKey
 
 SOFT, HARD, UNKNOWN = 300.0, 3600.0, 30.0
@@ -230,7 +232,9 @@ def test_only_usable_signing_keys_are_taken() -> None:
     }
     unknown = {"kty": "XYZ", "kid": "odd", "use": "sig"}
     broken = {"kty": "RSA", "kid": "broken", "use": "sig", "alg": "RS256", "n": "!", "e": "AQAB"}
-    found = signing_keys({"keys": [encryption, symmetric, unknown, broken, "text", FIRST.jwk()]})
+    found = signing_keys(
+        {"keys": [encryption, symmetric, unknown, broken, "text", FIRST.jwk()]}, frozenset(ALGORITHMS)
+    )
     assert set(found) == {FIRST.kid}
 
 
@@ -239,4 +243,4 @@ def test_only_usable_signing_keys_are_taken() -> None:
 )
 def test_a_set_without_a_usable_key_is_no_answer(document: dict[str, object]) -> None:
     with pytest.raises(UnusableReply):
-        signing_keys(document)
+        signing_keys(document, frozenset(ALGORITHMS))

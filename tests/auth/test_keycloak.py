@@ -337,7 +337,7 @@ async def test_the_layer_alone_decides_how_often_keycloak_is_asked(keycloak: Key
     for attempts in (1, 3):
         settings = {"KEYCLOAK_RETRY_STOP_AFTER_ATTEMPT": str(attempts)}
         registry.reload({**settings, "KEYCLOAK_RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.001"})
-        keycloak.fail(503)
+        keycloak.fail(503, path="/certs")
         before = certs(keycloak)
         async with verifier_of(keycloak) as verifier:
             with pytest.raises(IdentityUnavailable):

@@ -7,7 +7,7 @@ import base64
 import functools
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import jwt
@@ -49,13 +49,17 @@ class SigningKey:
 
 
 class KeycloakServer(HttpServer):
-    """One realm with confidential clients (`clients`: id to secret). Tokens are valid for five minutes."""
+    """One realm with confidential clients (`clients`: id to secret). Tokens are valid for five minutes.
+
+    `rewrite` is what the discovery document becomes before it is sent.
+    """
 
     def __init__(self, realm: str = "demo", clients: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.realm = realm
         self.clients = dict(clients or {"agent": "agent-secret"})
         self.keys = [_first_key()]
+        self.rewrite: Callable[[dict[str, Any]], dict[str, Any]] = dict
         self._encryption = {**_encryption_key().jwk(), "use": "enc", "alg": "RSA-OAEP"}
 
     @property
@@ -102,7 +106,7 @@ class KeycloakServer(HttpServer):
     async def handle(self, request: Request) -> Response:
         root = f"/realms/{self.realm}"
         if request.path == f"{root}/.well-known/openid-configuration":
-            return Response(self._discovery())
+            return Response(self.rewrite(self._discovery()))
         if request.path == self.certs_path:
             keys = [*(key.jwk() for key in self.keys), self._encryption]
             return Response({"keys": keys}, headers={"cache-control": "no-cache"})

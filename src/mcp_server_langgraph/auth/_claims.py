@@ -1,6 +1,5 @@
 """What a Keycloak access token must say to be accepted, once its signature is known to be good (or before)."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -10,6 +9,8 @@ __all__ = ["ClaimCheck"]
 
 # Keycloak's own account service stands in `aud` of every token, whoever it is for.
 _EVERYWHERE: Final = frozenset({"account"})
+# Seconds since the epoch, in the year 9999. An integer of JSON can be too large for a float.
+_LATEST: Final = 253_402_300_799
 
 
 class ClaimCheck:
@@ -25,9 +26,9 @@ class ClaimCheck:
         if claims.get("iss") != self._issuer:
             raise InvalidToken("the token was issued by somebody else")
         self._check_times(claims, now)
-        # Keycloak marks access tokens "Bearer"; "ID", "Refresh", "Offline", "Logout" are other kinds.
-        if claims.get("typ", "Bearer") != "Bearer":
-            raise InvalidToken("this is not an access token")
+        if "cnf" in claims:
+            # RFC 8705, RFC 9449: whoever stole it cannot use it, if nobody takes it without the proof.
+            raise InvalidToken("the token is bound to a key (cnf), and no proof of it can be given here")
         if not self._is_for_us(claims):
             raise InvalidToken("the token is for another audience")
         if not isinstance(claims.get("sub"), str) or not claims["sub"]:
@@ -62,15 +63,19 @@ class ClaimCheck:
         A token that we got for another service is refused: that service could pass it on to us.
         """
         audience = claims.get("aud", [])
-        named = {audience} if isinstance(audience, str) else set(map(str, audience or ()))
-        return self._audience in named or (claims.get("azp") == self._audience and named <= _EVERYWHERE)
+        named = [audience] if isinstance(audience, str) else audience
+        if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+            return False
+        return self._audience in named or (
+            claims.get("azp") == self._audience and _EVERYWHERE.issuperset(named)
+        )
 
 
 def _seconds(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LATEST:
         raise InvalidToken(f"the token's {name} is not a time")
     return float(value)
 

@@ -3,6 +3,7 @@
 import functools
 import importlib
 import ssl
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Final
 
@@ -15,9 +16,30 @@ __all__ = ["UnusableReply", "json_reply", "new_client"]
 # Bounds a step of an attempt when the pipeline's attempt timeout does not (the resilience switch is off).
 _STEP_TIMEOUT: Final = 0.45
 
+# Bytes. A hundred times what a discovery document or a key set takes; more is a mistake, or an attack on our memory.
+_LONGEST_REPLY: Final = 1_048_576
+
 
 class UnusableReply(OSError):
     """The peer answered 200 with something else than it should: no answer, as good as none. A kind of outage."""
+
+
+class _Bounded(httpx2.AsyncByteStream):
+    """A body that is not read any further once it is too long."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream) -> None:
+        self._stream = stream
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        left = _LONGEST_REPLY
+        async for chunk in self._stream:
+            left -= len(chunk)
+            if left < 0:
+                raise UnusableReply("the reply is too long")
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 @functools.cache
@@ -34,11 +56,20 @@ def new_client(base_url: str) -> httpx2.AsyncClient:
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
     return httpx2.AsyncClient(
         base_url=base_url,
+        headers={"accept-encoding": "identity"},
         verify=_tls(),
         timeout=_STEP_TIMEOUT,
         limits=limits,
-        event_hooks={"request": [send_deadline]},
+        event_hooks={"request": [send_deadline], "response": [_bound]},
     )
+
+
+async def _bound(response: httpx2.Response) -> None:
+    """Bound the body before any of it is read. What was compressed unasked could be of any length once unpacked."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnusableReply("the reply is compressed, which nobody asked for")
+    assert isinstance(response.stream, httpx2.AsyncByteStream)
+    response.stream = _Bounded(response.stream)
 
 
 def json_reply(response: httpx2.Response) -> dict[str, Any]:
@@ -46,7 +77,7 @@ def json_reply(response: httpx2.Response) -> dict[str, Any]:
     response.raise_for_status()
     try:
         reply = response.json()
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnusableReply("the reply is not JSON") from error
     if not isinstance(reply, dict):
         raise UnusableReply("the reply is not a JSON object")

@@ -1,24 +1,25 @@
 """Access tokens of Keycloak, verified here with its public keys.
 
-Keycloak is asked for keys only, through the pipeline; a token is checked without asking anybody. While Keycloak
-cannot be reached the last good keys go on being used, up to a bounded age, and identities are marked as degraded.
-Expired, unsigned, symmetrically signed and foreign tokens are never accepted, in that mode neither.
+Keycloak is asked for its endpoints and keys, through the pipeline; a token is checked without asking anybody. While
+Keycloak cannot be reached the last good keys go on being used, up to a bounded age, and identities are marked as
+degraded. Expired, unsigned, symmetrically signed and foreign tokens are never accepted, in that mode neither.
 
 Errors: InvalidToken, IdentityUnavailable (see `identity`).
 """
 
-import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 import jwt
 
 from mcp_server_langgraph.auth._claims import ClaimCheck
-from mcp_server_langgraph.auth._http import json_reply, new_client
-from mcp_server_langgraph.auth._key_cache import KeyCache, Keys, UnknownKey, signing_keys
+from mcp_server_langgraph.auth._http import json_reply
+from mcp_server_langgraph.auth._key_cache import KeyCache, UnknownKey
+from mcp_server_langgraph.auth._key_set import Keys, signing_keys
+from mcp_server_langgraph.auth._realm import Realm
+from mcp_server_langgraph.auth._refreshed import Ages
+from mcp_server_langgraph.auth._token import AccessToken, read_token
 from mcp_server_langgraph.auth.identity import Identity, InvalidToken
 from mcp_server_langgraph.resilience import Fallback, Pipeline, Rung
 
@@ -28,18 +29,19 @@ ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
-_LONGEST_TOKEN: Final = 16_384
-_TOKEN_TYPES: Final = ("jwt", "at+jwt", "application/at+jwt")
+# Seconds that a refresh of the keys waits for the endpoints. No caller waits for it that long.
+_DISCOVERY_PATIENCE: Final = 5.0
 _signatures = jwt.PyJWS(algorithms=ALGORITHMS, options={"enforce_minimum_key_length": True})
 
 
 class KeycloakVerifier:
     """Verifies the tokens of one realm for one audience.
 
-    `url` is Keycloak's base URL; `issuer` is what tokens say when that differs from `url`/realms/`realm`. Durations
-    in seconds: `leeway` between clocks; `soft_age` after which keys are refreshed in the background; `hard_age`
-    after which they are not trusted; `unknown_key_interval` between refreshes for unknown key ids; `patience` that
-    a caller has with a refresh. `clock` gives seconds since the epoch.
+    `url` is Keycloak's base URL; `issuer` is what tokens say when that differs from `url`/realms/`realm`;
+    `algorithms` are those accepted, of `ALGORITHMS`. Durations in seconds: `leeway` between clocks; `soft_age` after
+    which keys and endpoints are refreshed in the background; `hard_age` after which they are not trusted;
+    `unknown_key_interval` between refreshes for unknown key ids; `patience` that a caller has with a refresh. `clock`
+    gives seconds since the epoch. Raises ValueError for what cannot be.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class KeycloakVerifier:
         pipeline: Pipeline,
         *,
         issuer: str | None = None,
+        algorithms: Sequence[str] = ALGORITHMS,
         leeway: float = 10.0,
         soft_age: float = 300.0,
         hard_age: float = 86_400.0,
@@ -57,14 +60,15 @@ class KeycloakVerifier:
         patience: float = 0.5,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        realm_url = f"{url.rstrip('/')}/realms/{quote(realm, safe='')}"
-        self._keys_url = f"{realm_url}/protocol/openid-connect/certs"
-        self._claims = ClaimCheck(issuer or realm_url, audience, leeway)
+        self._algorithms = frozenset(algorithms)
+        if not self._algorithms or not self._algorithms <= set(ALGORITHMS):
+            raise ValueError(f"algorithms must be some of {', '.join(ALGORITHMS)}, not {algorithms!r}")
+        self._realm = Realm(url, realm, pipeline, issuer, Ages(soft_age, hard_age), _DISCOVERY_PATIENCE)
+        self._claims = ClaimCheck(self._realm.issuer, audience, leeway)
         self._clock = clock
         self._pipeline = pipeline
-        self._client = new_client(url)
         self._keys = KeyCache(
-            lambda: pipeline.call(self._fetch_keys),
+            self._fetch_keys,
             soft_age=soft_age,
             hard_age=hard_age,
             unknown_interval=unknown_key_interval,
@@ -75,24 +79,28 @@ class KeycloakVerifier:
 
     async def verify(self, token: str) -> Identity:
         """Who this access token speaks for. Raises InvalidToken, IdentityUnavailable."""
-        header = _header(token)
+        found = read_token(token, self._algorithms)
         # Cheap checks first: a token that fails them anyway must not make us look for its key.
-        self._claims.check(_unverified(token), self._clock())
+        self._claims.check(found.claims, self._clock())
         try:
-            key = await self._keys.find(header["kid"])
+            key = await self._keys.find(found.kid)
         except UnknownKey:
             raise InvalidToken("the token is signed with a key that the realm does not have") from None
-        claims = _verified(token, key)
-        self._claims.check(claims, self._clock())
-        return self._claims.identity(claims, degraded=await self._is_limited())
+        _check_signature(token, found, key)
+        self._claims.check(found.claims, self._clock())
+        return self._claims.identity(found.claims, degraded=await self._is_limited())
 
     async def aclose(self) -> None:
         """Give the connections back."""
         await self._keys.aclose()
-        await self._client.aclose()
+        await self._realm.aclose()
 
     async def _fetch_keys(self) -> Keys:
-        return signing_keys(json_reply(await self._client.get(self._keys_url)))
+        metadata = await self._realm.metadata()
+        return await self._pipeline.call(self._fetch_key_set, metadata.jwks_uri)
+
+    async def _fetch_key_set(self, url: str) -> Keys:
+        return signing_keys(json_reply(await self._realm.http.get(url)), self._algorithms)
 
     async def _is_limited(self) -> bool:
         """Whether the keys could not be refreshed when last tried. Counted and noted as the fallback that it is."""
@@ -102,48 +110,16 @@ class KeycloakVerifier:
         return await self._limited.call(_raise, failure)
 
 
-async def _raise(failure: Exception) -> bool:
+async def _raise(failure: Exception) -> Any:
     raise failure.with_traceback(None)
 
 
-def _header(token: str) -> dict[str, Any]:
-    """The header, with an allowed algorithm, an access token's type, and a key id."""
-    if len(token) > _LONGEST_TOKEN:
-        raise InvalidToken("the token is too long")
-    with _or_invalid("this is not a signed JSON web token"):
-        header = jwt.get_unverified_header(token)
-    if header.get("alg") not in ALGORITHMS:
-        raise InvalidToken("the token's signature algorithm is not allowed")
-    if str(header.get("typ", "JWT")).lower() not in _TOKEN_TYPES:
-        raise InvalidToken("this is not an access token")
-    if not isinstance(header.get("kid"), str) or not header["kid"]:
-        raise InvalidToken("the token does not say which key signed it")
-    return header
-
-
-def _unverified(token: str) -> dict[str, Any]:
-    """The claims as they stand there."""
-    with _or_invalid("the token cannot be read"):
-        return _claims_in(_signatures.decode(token, options={"verify_signature": False}))
-
-
-def _verified(token: str, key: jwt.PyJWK) -> dict[str, Any]:
-    """The claims, once the signature is found good."""
-    with _or_invalid("the token's signature is not good"):
-        return _claims_in(_signatures.decode(token, key, algorithms=ALGORITHMS))
-
-
-def _claims_in(payload: bytes) -> dict[str, Any]:
-    claims = json.loads(payload)
-    if not isinstance(claims, dict):
-        raise InvalidToken("the token's claims are not an object")
-    return claims
-
-
-@contextmanager
-def _or_invalid(why: str) -> Iterator[None]:
-    """Whatever a stranger's bytes do to the parsers, it is the token that is bad."""
+def _check_signature(token: str, found: AccessToken, key: jwt.PyJWK) -> None:
+    """The algorithm is the key's own: a token that says another one is refused, whatever its signature."""
     try:
-        yield
+        if found.algorithm == key.algorithm_name:
+            _signatures.decode(token, key, algorithms=[key.algorithm_name])
+            return
     except (jwt.PyJWTError, ValueError, RecursionError):
-        raise InvalidToken(why) from None
+        pass
+    raise InvalidToken("the token's signature is not good")
