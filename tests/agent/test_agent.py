@@ -107,6 +107,7 @@ async def test_the_tools_are_bound_to_the_model() -> None:
         "current_time",
         "conversation_search",
         "prometheus_query",
+        "prometheus_list",
     ]
     assert all(spec["function"]["parameters"]["type"] == "object" for spec in model.bound)
 

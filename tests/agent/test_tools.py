@@ -7,22 +7,11 @@ import pytest
 
 from mcp_server_langgraph.agent.tools import AgentTool, ToolFailed, standard_tools
 from mcp_server_langgraph.auth.session import InMemorySessionStore, SessionsUnavailable, StoredMessage
-from mcp_server_langgraph.monitoring.prometheus_client import BadQuery, QueryResult, Series
 
 
-class Metrics:
-    def __init__(self, answer: QueryResult | Exception) -> None:
-        self._answer = answer
-
-    async def query(self, promql: str) -> QueryResult:
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        return self._answer
-
-
-def tool(name: str, metrics: Any = None, sessions: Any = None) -> AgentTool:
+def tool(name: str, sessions: Any = None) -> AgentTool:
     store = InMemorySessionStore() if sessions is None else sessions
-    (found,) = [tool for tool in standard_tools(store, metrics) if tool.name == name]
+    (found,) = [tool for tool in standard_tools(store) if tool.name == name]
     return found
 
 
@@ -69,33 +58,3 @@ async def test_a_search_that_is_not_possible_now_is_a_clear_failure() -> None:
 
     with pytest.raises(ToolFailed, match="cannot be searched now"):
         await tool("conversation_search", sessions=Down()).run("me", {"query": "x"})
-
-
-async def test_metrics_that_are_not_configured_are_a_clear_failure() -> None:
-    with pytest.raises(ToolFailed, match="not configured"):
-        await tool("prometheus_query").run("me", {"query": "up"})
-
-
-async def test_metrics_are_told_as_text_with_their_warning() -> None:
-    samples = (
-        Series({"__name__": "up", "job": "self"}, ((1.0, 1.0),)),
-        Series({}, ((1.0, 0.5), (2.0, 0.75))),
-    )
-    result = QueryResult("vector", samples, as_of=1.0, stale=True, warning="stale: 90 s old")
-    told = await tool("prometheus_query", Metrics(result)).run("me", {"query": "up"})
-    assert told == 'up{job="self"} 1.0\n{} 0.5 0.75\nwarning: stale: 90 s old'
-
-
-async def test_no_data_and_too_much_data_are_told() -> None:
-    empty = QueryResult("vector", (), as_of=1.0)
-    assert await tool("prometheus_query", Metrics(empty)).run("me", {"query": "up"}) == "(no data)"
-    many = QueryResult("vector", tuple(Series({"n": str(n)}, ((1.0, 1.0),)) for n in range(80)), as_of=1.0)
-    told = await tool("prometheus_query", Metrics(many)).run("me", {"query": "up"})
-    assert told.endswith("... and 30 more series")
-
-
-async def test_a_bad_query_is_a_clear_failure_and_an_outage_is_not_hidden() -> None:
-    with pytest.raises(ToolFailed, match="parse error"):
-        await tool("prometheus_query", Metrics(BadQuery("parse error"))).run("me", {"query": "up{"})
-    with pytest.raises(ConnectionError):
-        await tool("prometheus_query", Metrics(ConnectionError("down"))).run("me", {"query": "up"})

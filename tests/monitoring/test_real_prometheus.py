@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,18 @@ from mcp_server_langgraph.resilience.config import Settings, install
 from tests.support.prometheus_server import PrometheusServer
 
 pytestmark = pytest.mark.real_time
+
+RULES = """
+groups:
+  - name: g
+    rules:
+      - record: one
+        expr: vector(1)
+      - alert: Always
+        expr: vector(1) > 0
+        labels: {severity: page}
+        annotations: {summary: it is}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +139,40 @@ async def test_hung_it_costs_the_time_of_the_attempts_and_no_more(prometheus: Pr
         assert stale.stale
         assert took < 5
         assert (await until_data(client, "up")).stale is False
+
+
+async def test_labels_series_and_targets_are_those_of_what_is_scraped(prometheus: PrometheusServer) -> None:
+    async with asking(prometheus) as client:
+        await until_data(client, "up")
+        assert "instance" in (await client.label_names("up")).items
+        assert (await client.label_values("job")).items == ("self",)
+        [series] = (await client.series("up")).items
+        assert series["__name__"] == "up"
+        async with asyncio.timeout(30):  # a Prometheus that just started knows none yet
+            while not (targets := (await client.targets()).items) or targets[0].last_scrape is None:
+                await asyncio.sleep(0.1)
+        [target] = targets
+        assert (target.job, target.health, target.error) == ("self", "up", "")
+        assert abs((target.last_scrape or 0) - time.time()) < 60
+        with pytest.raises(BadQuery):
+            await client.series("up{")
+
+
+async def test_rules_and_the_alerts_that_fire_are_told(tmp_path: Path) -> None:
+    rules = tmp_path / "rules.yml"
+    rules.write_text(RULES)
+    with PrometheusServer(tmp_path / "data", rules=[rules]) as server:
+        async with asking(server) as client, asyncio.timeout(30):
+            while not (alerts := await client.alerts()).items:
+                await asyncio.sleep(0.2)
+            found = await client.rules()
+            [recording] = (await client.rules("record")).items
+    [alert] = alerts.items
+    assert (alert.name, alert.state, alert.labels["severity"]) == ("Always", "firing", "page")
+    assert alert.annotations == {"summary": "it is"}
+    assert abs((alert.active_at or 0) - time.time()) < 60
+    assert [(rule.kind, rule.name, rule.state) for rule in found.items] == [
+        ("recording", "one", None),
+        ("alerting", "Always", "firing"),
+    ]
+    assert recording.query == "vector(1)"

@@ -20,7 +20,7 @@ from langgraph.graph import END, START, StateGraph, add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
-from mcp_server_langgraph.agent.tools import AgentTool, ToolFailed
+from mcp_server_langgraph.agent.tool import AgentTool, ToolFailed
 from mcp_server_langgraph.resilience.errors import ResilienceError
 
 __all__ = ["AgentGraph", "AgentState", "RunContext", "build_graph"]

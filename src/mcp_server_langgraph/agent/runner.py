@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMe
 from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConversation, own_conversation
 from mcp_server_langgraph.agent.graph import AgentState, Progress, RunContext, build_graph
 from mcp_server_langgraph.agent.messages import from_stored, to_stored
-from mcp_server_langgraph.agent.tools import AgentTool
+from mcp_server_langgraph.agent.tool import AgentTool
 from mcp_server_langgraph.auth.session import ConversationNotOwned, SessionStore
 from mcp_server_langgraph.resilience.integrations.langchain import facts_of, reason
 

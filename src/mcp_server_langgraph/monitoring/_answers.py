@@ -1,4 +1,4 @@
-"""Prometheus' HTTP API: what it answers, as values, and what its errors mean.
+"""What Prometheus' HTTP API answers, as values.
 
 Source: https://prometheus.io/docs/prometheus/latest/querying/api/ (format overview, expression queries).
 """
@@ -6,21 +6,15 @@ Source: https://prometheus.io/docs/prometheus/latest/querying/api/ (format overv
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-__all__ = [
-    "BadQuery",
-    "PrometheusError",
-    "PrometheusRefused",
-    "PrometheusUnavailable",
-    "QueryResult",
-    "QueryTooSlow",
-    "Series",
-    "error_of",
-    "parse",
-]
+from ._errors import PrometheusUnavailable
 
+__all__ = ["QueryResult", "Series", "envelope_of", "parse", "query_result"]
+
+T = TypeVar("T")
 Point = tuple[float, float | str]
 
 
@@ -51,85 +45,49 @@ class QueryResult:
     stale: bool = False
     warning: str | None = None
 
-
-class PrometheusError(Exception):
-    """Base of what the client raises."""
-
-
-class BadQuery(PrometheusError, ValueError):
-    """The query is at fault (it cannot be parsed, or not be carried out on this data): asking again will not help."""
+    @property
+    def size(self) -> int:
+        """How many points it holds."""
+        return sum(len(series.points) for series in self.samples)
 
 
-class QueryTooSlow(PrometheusError, ValueError):
-    """The query took longer than it was given. Prometheus itself is well."""
-
-
-class PrometheusUnavailable(PrometheusError, ConnectionError):
-    """Prometheus answered that it cannot, or something that it would not say.
-
-    ``status_code`` is the HTTP status, 502 for an answer that makes no sense. ``retry_after`` is in seconds, if told.
-    """
-
-    def __init__(self, message: str, status_code: int = 502, headers: Any = None) -> None:
-        super().__init__(message)
-        self.status_code = status_code
-        self.headers = headers
-
-
-class PrometheusRefused(PrometheusError, PermissionError):
-    """Prometheus, or a proxy before it, does not serve us: a wrong address, wrong or missing credentials."""
-
-
-# Told apart by nothing but the message: waiting in the queue is overload, the rest is this query's own cost.
-_IN_QUEUE: Final = "query queue"
-_QUERY_AT_FAULT: Final = frozenset({"bad_data", "execution"})
-_SHOWN: Final = 300
 _HISTOGRAMS: Final = frozenset({"histogram", "histograms"})
 
-
-def error_of(status: int, body: bytes, headers: Any) -> PrometheusError:
-    """The exception for an answer with an error status."""
-    envelope = _envelope(body)
-    kind, message = str(envelope.get("errorType", "")), str(envelope.get("error", ""))[:_SHOWN]
-    if kind in _QUERY_AT_FAULT:
-        return BadQuery(f"Prometheus cannot answer this query ({kind}): {message}")
-    if kind == "timeout" and _IN_QUEUE not in message:
-        return QueryTooSlow(f"Prometheus gave the query up: {message}")
-    if status >= 500 or status in (408, 429):
-        said = f"{kind}: {message}" if kind else "no reason given"
-        return PrometheusUnavailable(f"Prometheus answered {status} ({said})", status, headers)
-    return PrometheusRefused(
-        f"Prometheus answered {status} to a query; check its address and the credentials"
-    )
+Reader = Callable[[Any, list[str], float], T]
+"""Makes a value of an answer's data, its warnings (more may be added) and the present moment (unix seconds)."""
 
 
-def parse(body: bytes, now: float) -> QueryResult:
-    """The result in a 200 answer. ``now`` (unix seconds) dates an answer without data.
+def parse(body: bytes, read: Reader[T], now: float) -> T:
+    """What ``read`` makes of a 200 answer. ``now`` (unix seconds) dates an answer without data.
 
     Raises PrometheusUnavailable where the body is not what Prometheus' API would say.
     """
-    envelope = _envelope(body)
-    data = envelope.get("data")
+    envelope = envelope_of(body)
     try:
-        if envelope["status"] != "success" or not isinstance(data, dict):
+        if envelope["status"] != "success":
             raise ValueError
-        kind = str(data["resultType"])
-        samples = _READERS[kind](data["result"])
-        warnings = [str(text) for text in envelope.get("warnings") or ()]
-        if kind in ("matrix", "vector") and any(entry.keys() & _HISTOGRAMS for entry in data["result"]):
-            warnings.append("native histograms are left out")
+        return read(envelope["data"], [str(text) for text in envelope.get("warnings") or ()], now)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise PrometheusUnavailable("the answer is not one of Prometheus' query API") from None
-    newest = max((series.points[-1][0] for series in samples if series.points), default=now)
-    return QueryResult(kind, samples, as_of=newest, warning="; ".join(warnings) or None)
 
 
-def _envelope(body: bytes) -> dict[str, Any]:
+def envelope_of(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; empty where there is none."""
     try:
         envelope = json.loads(body)
     except (ValueError, RecursionError):
         return {}
     return envelope if isinstance(envelope, dict) else {}
+
+
+def query_result(data: Any, warnings: list[str], now: float) -> QueryResult:
+    """The reader of an instant or range query's answer."""
+    kind = str(data["resultType"])
+    samples = _READERS[kind](data["result"])
+    if kind in ("matrix", "vector") and any(entry.keys() & _HISTOGRAMS for entry in data["result"]):
+        warnings.append("native histograms are left out")
+    newest = max((series.points[-1][0] for series in samples if series.points), default=now)
+    return QueryResult(kind, samples, as_of=newest, warning="; ".join(warnings) or None)
 
 
 def _vector(result: Any) -> tuple[Series, ...]:

@@ -10,12 +10,11 @@ with its age; where there is none, the error of the attempt is raised.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any, Final
-
-import httpx2
+from typing import Any, Final, Literal, TypeVar
 
 from mcp_server_langgraph.resilience import (
     Fallback,
@@ -27,39 +26,34 @@ from mcp_server_langgraph.resilience import (
     classify,
 )
 from mcp_server_langgraph.resilience.fallback import NOTHING
-from mcp_server_langgraph.resilience.integrations.httpx2 import send_deadline
 
-from ._answers import (
-    BadQuery,
-    PrometheusError,
-    PrometheusRefused,
-    PrometheusUnavailable,
-    QueryResult,
-    QueryTooSlow,
-    Series,
-    error_of,
-    parse,
-)
+from . import _catalogue
+from ._answers import QueryResult, Reader, Series, parse, query_result
+from ._catalogue import Alert, Listing, Rule, Target
+from ._errors import BadQuery, PrometheusError, PrometheusRefused, PrometheusUnavailable, QueryTooSlow
+from ._wire import Form, Wire
 
 __all__ = [
+    "Alert",
     "BadQuery",
+    "Listing",
     "PrometheusClient",
     "PrometheusError",
     "PrometheusRefused",
     "PrometheusUnavailable",
     "QueryResult",
     "QueryTooSlow",
+    "Rule",
     "Series",
+    "Target",
 ]
 
-_CONNECT_TIMEOUT: Final = 2.0
-# Proxies cut request lines of some thousand characters; Prometheus takes the same as a form.
-_LONGEST_URL_QUERY: Final = 2000
-# The part of an attempt's time after which the server itself gives a query up, says so and stops working on it.
-_SERVER_HEAD_START: Final = 0.8
+T = TypeVar("T")
+
 # Memory for worse times: so many answers, none with more points than this.
 _KEPT_RESULTS: Final = 256
 _KEPT_POINTS: Final = 20_000
+_LABEL_NAME: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class PrometheusClient:
@@ -68,6 +62,8 @@ class PrometheusClient:
     ``url``: its root, without /api. ``pipeline`` guards the requests. ``attempt_timeout``: seconds that one request may
     take. ``max_age``: seconds for which a last answer may stand in. ``max_bytes``: the largest answer that is read.
     ``clock`` gives unix seconds.
+
+    Every question raises BadQuery, QueryTooSlow, and while Prometheus is unavailable what the last attempt raised.
     """
 
     def __init__(
@@ -85,26 +81,16 @@ class PrometheusClient:
         self._degrading = Pipeline(
             pipeline.name, Fallback(last), operation="query", classifier=_last_result_may_answer
         )
-        self._max_bytes = max_bytes
         self._clock = clock
-        self._limit = f"{max(1, round(attempt_timeout * _SERVER_HEAD_START * 1000))}ms"
-        timeout = httpx2.Timeout(attempt_timeout, connect=min(_CONNECT_TIMEOUT, attempt_timeout))
-        self._http = httpx2.AsyncClient(
-            base_url=url.rstrip("/") + "/api/v1/",
-            timeout=timeout,
-            event_hooks={"request": [send_deadline]},
-        )
+        self._wire = Wire(url, attempt_timeout, max_bytes)
 
     async def query(self, promql: str, at: float | None = None) -> QueryResult:
-        """Evaluate ``promql`` at the moment ``at`` (unix seconds; None: now).
-
-        Raises BadQuery, QueryTooSlow, and while Prometheus is unavailable what the last attempt raised.
-        """
+        """Evaluate ``promql`` at the moment ``at`` (unix seconds; None: now)."""
         form = {"query": promql} if at is None else {"query": promql, "time": f"{at:.3f}"}
-        return await self._degrading.call(self._ask, "query", form, (promql, at))
+        return await self._degrading.call(self._ask, "query", form, query_result, (promql, at))
 
     async def query_range(self, promql: str, start: float, end: float, step: float) -> QueryResult:
-        """Evaluate ``promql`` every ``step`` seconds from ``start`` to ``end`` (unix seconds). Raises as `query` does.
+        """Evaluate ``promql`` every ``step`` seconds from ``start`` to ``end`` (unix seconds).
 
         A window that ends now may be answered, while Prometheus is down, by an earlier one of the same length.
         """
@@ -113,48 +99,65 @@ class PrometheusClient:
         rolling = end >= self._clock() - step
         key = (promql, end - start, step) if rolling else (promql, start, end, step)
         form = {"query": promql, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:.3f}"}
-        return await self._degrading.call(self._ask, "query_range", form, key)
+        return await self._degrading.call(self._ask, "query_range", form, query_result, key)
+
+    async def label_names(self, *selectors: str, within: float = 3600.0) -> Listing[str]:
+        """Names of the labels of the series that match any of the selectors (none: of all).
+
+        ``within``: seconds before now in which a series must have had data, here and in the next two.
+        """
+        return await self._listed("labels", selectors, within, _catalogue.names)
+
+    async def label_values(self, name: str, *selectors: str, within: float = 3600.0) -> Listing[str]:
+        """Values of a label; those of ``__name__`` are the names of the metrics."""
+        if not _LABEL_NAME.fullmatch(name):
+            raise BadQuery(f"{name[:100]!r} is no name of a label")
+        return await self._listed(f"label/{name}/values", selectors, within, _catalogue.names)
+
+    async def series(self, *selectors: str, within: float = 3600.0) -> Listing[dict[str, str]]:
+        """The label sets of the series that match any of the selectors, of which there must be one."""
+        if not selectors:
+            raise BadQuery("series need a selector")
+        return await self._listed("series", selectors, within, _catalogue.label_sets)
+
+    async def alerts(self) -> Listing[Alert]:
+        """The alerts that are pending or firing."""
+        return await self._degrading.call(self._ask, "alerts", {}, _catalogue.alerts, ())
+
+    async def rules(self, kind: Literal["alert", "record"] | None = None) -> Listing[Rule]:
+        """The rules that Prometheus evaluates; only those of one kind, where it is given."""
+        form = {} if kind is None else {"type": kind}
+        return await self._degrading.call(self._ask, "rules", form, _catalogue.rules, kind)
+
+    async def targets(self) -> Listing[Target]:
+        """What Prometheus scrapes, and whether it can."""
+        return await self._degrading.call(self._ask, "targets", {"state": "active"}, _catalogue.targets, ())
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._wire.aclose()
 
-    async def _ask(self, endpoint: str, form: dict[str, str], key: Hashable) -> QueryResult:
-        return await self._guarded.call(self._fetch, endpoint, form)
+    async def _listed(
+        self, endpoint: str, selectors: tuple[str, ...], within: float, read: Reader[Listing[T]]
+    ) -> Listing[T]:
+        # A whole number of minutes, so that those who ask at the same time ask the same.
+        form: dict[str, str | tuple[str, ...]] = {"start": f"{(self._clock() - within) // 60 * 60:.0f}"}
+        if selectors:
+            form["match[]"] = selectors
+        return await self._degrading.call(self._ask, endpoint, form, read, (selectors, within))
 
-    async def _fetch(self, endpoint: str, form: dict[str, str]) -> QueryResult:
-        limited = {**form, "timeout": self._limit}
-        if len(form["query"]) > _LONGEST_URL_QUERY:
-            request = self._http.build_request("POST", endpoint, data=limited)
-        else:
-            request = self._http.build_request("GET", endpoint, params=limited)
-        response = await self._http.send(request, stream=True)
-        try:
-            body = await self._read(response)
-        finally:
-            await response.aclose()
-        if response.status_code != 200:
-            raise error_of(response.status_code, body, response.headers)
-        return parse(body, self._clock())
+    async def _ask(self, endpoint: str, form: Form, read: Reader[T], key: Hashable) -> T:
+        return await self._guarded.call(self._fetch, endpoint, form, read)
 
-    async def _read(self, response: httpx2.Response) -> bytes:
-        body = bytearray()
-        async for part in response.aiter_bytes():
-            body += part
-            if len(body) > self._max_bytes:
-                raise BadQuery(
-                    f"the answer is larger than {self._max_bytes} bytes; ask for less, or a longer step"
-                )
-        return bytes(body)
+    async def _fetch(self, endpoint: str, form: Form, read: Reader[T]) -> T:
+        return parse(await self._wire.ask(endpoint, form), read, self._clock())
 
 
 class _LastResult(LastGood):
-    """The last answer to the same query, marked as what it is."""
+    """The last answer to the same question, marked as what it is."""
 
-    def remember(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], result: QueryResult, now: float
-    ) -> None:
-        if sum(len(series.points) for series in result.samples) <= _KEPT_POINTS:
+    def remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any, now: float) -> None:
+        if result.size <= _KEPT_POINTS:
             super().remember(args, kwargs, result, now)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -167,7 +170,7 @@ class _LastResult(LastGood):
         return replace(result, age_seconds=age, stale=True, warning=warning)
 
 
-def _key(endpoint: str, form: dict[str, str], key: Hashable) -> Hashable:
+def _key(endpoint: str, form: Form, read: Reader[Any], key: Hashable) -> Hashable:
     return endpoint, key
 
 

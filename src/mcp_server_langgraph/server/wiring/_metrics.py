@@ -26,7 +26,7 @@ def metrics_source(parts: Parts) -> MetricsSource | None:
     from mcp_server_langgraph.monitoring.prometheus_client import PrometheusClient
 
     # Agents ask the same at the same time. What stands in during an outage is the client's, which marks it.
-    once = Cache(max_age=0, key=lambda endpoint, form: (endpoint, *sorted(form.items())))
+    once = Cache(max_age=0, key=lambda endpoint, form, _read: (endpoint, *sorted(form.items())))
     pipeline = Pipeline.standard("prometheus", cache=once, attempt=Timeout(PROMETHEUS_ATTEMPT))
     client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT)
     parts.closers.append(client.aclose)
