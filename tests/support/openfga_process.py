@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from collections.abc import Iterable, Mapping
-from http.client import HTTPConnection, HTTPException
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from tests.support.json_http import send
 from tests.support.openfga_server import DOCUMENT_MODEL
 from tests.support.ports import HOST, free_port
 from tests.support.process import Process
@@ -68,7 +68,7 @@ class OpenFGAProcess(Process):
 
     def answers(self) -> bool:
         try:
-            return self._request("GET", "/healthz") == (200, {"status": "SERVING"})
+            return send("GET", f"{self.url}/healthz").body == {"status": "SERVING"}
         except (OSError, HTTPException):
             return False
 
@@ -113,22 +113,7 @@ class OpenFGAProcess(Process):
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer's body. Raises RuntimeError for a refusal."""
-        status, answer = self._request(method, path, body)
-        if status >= 300:
-            raise RuntimeError(f"{method} {path}: {status} {answer}")
-        return answer
-
-    def _request(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None
-    ) -> tuple[int, dict[str, Any]]:
-        connection = HTTPConnection(HOST, self.port, timeout=5)
-        try:
-            sent = json.dumps(body) if body is not None else None
-            connection.request(method, path, sent, {"content-type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"{}")
-        finally:
-            connection.close()
+        return dict(send(method, self.url + path, json_body=body).expect())
 
     def _migrate(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,182 @@
+"""Keycloak's own server."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Final
+
+from tests.support.json_http import Answer, send
+from tests.support.ports import HOST, free_port
+from tests.support.process import Process
+
+__all__ = ["KeycloakProcess"]
+
+_REALM_FILE: Final = Path(__file__).parents[2] / "deploy" / "keycloak" / "demo-realm.json"
+_ADMIN: Final = "admin"
+
+# What bin/kc.sh sets, with a small heap and the quick compiler alone, for a server that lives for minutes.
+_JVM: Final = (
+    "-Xms64m",
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:MaxMetaspaceSize=256m",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Dfile.encoding=UTF-8",
+    "-Duser.language=en",
+    "-Duser.country=US",
+    "-Djava.util.logging.manager=org.jboss.logmanager.LogManager",
+    "-Djava.util.concurrent.ForkJoinPool.common.threadFactory="
+    "io.quarkus.bootstrap.forkjoin.QuarkusForkJoinWorkerThreadFactory",
+    "-Dpicocli.disable.closures=true",
+    "--add-opens=java.base/java.util=ALL-UNNAMED",
+    "--add-opens=java.base/java.util.concurrent=ALL-UNNAMED",
+    "--add-opens=java.base/java.security=ALL-UNNAMED",
+    "--add-opens=java.base/java.lang=ALL-UNNAMED",
+    "--enable-native-access=ALL-UNNAMED",
+)
+
+_KEY_PROVIDERS: Final[dict[str, tuple[str, dict[str, list[str]]]]] = {
+    "ES256": ("ecdsa-generated", {"ecdsaEllipticCurveKey": ["P-256"]}),
+    "ES384": ("ecdsa-generated", {"ecdsaEllipticCurveKey": ["P-384"]}),
+    "EdDSA": ("eddsa-generated", {"eddsaEllipticCurveKey": ["Ed25519"]}),
+}
+
+
+class KeycloakProcess(Process):
+    """Keycloak with the realm of deploy/keycloak, whose people and keys are kept over `kill` and `start`.
+
+    Takes 10 to 30 s to start, for most of which it needs a processor: one for many tests. The distribution is only
+    read: `java` is run on it directly (a killed kc.sh would leave it behind), with a home of its own in the folder.
+    """
+
+    patience = 240.0
+    realm = "demo"
+    audience = "mcp-server"
+    clients: Final[Mapping[str, str]] = {"agent": "agent-secret", "mcp-server": "mcp-server-secret"}
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "keycloak")
+        self._management_port = free_port()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def issuer(self) -> str:
+        return f"{self.url}/realms/{self.realm}"
+
+    def command(self) -> list[str]:
+        home = self._home()
+        return [
+            shutil.which("java") or "java",
+            *_JVM,
+            f"-Dkc.home.dir={home}",
+            f"-Djboss.server.config.dir={home / 'conf'}",
+            "-cp",
+            f"{self.program}/lib/quarkus-run.jar",
+            "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
+            "start",
+            "--optimized",
+            "--cache=local",
+            f"--http-host={HOST}",
+            "--http-enabled=true",
+            f"--http-port={self.port}",
+            f"--http-management-port={self._management_port}",
+            "--hostname-strict=false",
+            "--import-realm",
+            f"--bootstrap-admin-username={_ADMIN}",
+            f"--bootstrap-admin-password={_ADMIN}",
+        ]
+
+    def answers(self) -> bool:
+        try:
+            return send("GET", f"{self.issuer}/.well-known/openid-configuration").status == 200
+        except (OSError, HTTPException):
+            return False
+
+    def password_grant(
+        self, user: str = "alice", password: str | None = None, client: str = "agent"
+    ) -> Answer:
+        """What the token endpoint says to a user's name and password (the same, unless given)."""
+        return self.grant(
+            client, grant_type="password", username=user, password=password or user, scope="openid"
+        )
+
+    def client_grant(self, client: str = "agent") -> Answer:
+        """What the token endpoint says to a client that asks for itself."""
+        return self.grant(client, grant_type="client_credentials")
+
+    def token(self, user: str = "alice") -> str:
+        """An access token of the user, asked for by the client `agent`."""
+        return str(self.password_grant(user).expect(200)["access_token"])
+
+    def grant(self, client: str, **form: str) -> Answer:
+        """What the token endpoint says to the form and the client's credentials."""
+        return self._post("token", client, form)
+
+    def revoke(self, token: str, client: str = "agent") -> None:
+        """Revoke one token, as its client may."""
+        self._post("revoke", client, {"token": token}).expect(200)
+
+    def logout(self, user: str = "alice") -> None:
+        """End all sessions of the user, as an administrator may."""
+        self.admin("POST", f"users/{self.user_id(user)}/logout")
+
+    def user_id(self, user: str = "alice") -> str:
+        """The `sub` of the user's tokens."""
+        [found] = self.admin("GET", f"users?exact=true&username={user}")
+        return str(found["id"])
+
+    def rotate(self, algorithm: str = "RS256", *, keep_old: bool = True) -> None:
+        """Sign with a new key from now on. Old keys stay published unless `keep_old` is False."""
+        old = self._signing_keys()
+        provider, config = _KEY_PROVIDERS.get(algorithm, ("rsa-generated", {"algorithm": [algorithm]}))
+        config = {**config, "priority": [str(max(_priority(key) for key in old) + 1)]}
+        self.admin("PUT", "", {"defaultSignatureAlgorithm": algorithm})
+        key = {"name": algorithm, "providerId": provider, "providerType": "org.keycloak.keys.KeyProvider"}
+        self.admin("POST", "components", {**key, "config": config})
+        for stale in () if keep_old else old:
+            self.admin("DELETE", f"components/{stale['id']}")
+
+    def set_token_life(self, seconds: int) -> None:
+        """Access tokens are valid for so long from now on; the realm's file says 60."""
+        self.admin("PUT", "", {"accessTokenLifespan": seconds})
+
+    def admin(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """What the Admin API answers below the realm. Raises RuntimeError for a refusal."""
+        form = {"client_id": "admin-cli", "grant_type": "password", "username": _ADMIN, "password": _ADMIN}
+        endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
+        token = send("POST", endpoint, form=form).expect(200)["access_token"]
+        url = f"{self.url}/admin/realms/{self.realm}/{path}".rstrip("/")
+        return send(method, url, json_body=body, headers={"authorization": f"Bearer {token}"}).expect()
+
+    def _post(self, endpoint: str, client: str, form: Mapping[str, str]) -> Answer:
+        secret = {"client_secret": self.clients[client]} if client in self.clients else {}
+        url = f"{self.issuer}/protocol/openid-connect/{endpoint}"
+        return send("POST", url, form={"client_id": client, **secret, **form})
+
+    def _signing_keys(self) -> Sequence[Mapping[str, Any]]:
+        found = self.admin("GET", "components?type=org.keycloak.keys.KeyProvider")
+        return [
+            key
+            for key in found
+            if key["providerId"] in {"rsa-generated", "ecdsa-generated", "eddsa-generated"}
+        ]
+
+    def _home(self) -> Path:
+        home = self.folder / "keycloak"
+        (home / "data" / "import").mkdir(parents=True, exist_ok=True)
+        shutil.copy(_REALM_FILE, home / "data" / "import")
+        for part in ("conf", "lib", "providers", "themes"):
+            if not (home / part).exists():
+                (home / part).symlink_to(Path(self.program) / part)
+        return home
+
+
+def _priority(key: Mapping[str, Any]) -> int:
+    return int(key["config"].get("priority", ["0"])[0])
