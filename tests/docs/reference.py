@@ -104,7 +104,7 @@ def server_variables() -> str:
 def _server_default(field: FieldInfo) -> str:
     if field.default is None:
         return "unset"
-    if field.default == []:
+    if field.default in ([], {}):
         return "none"
     return code(_number(field.default) if isinstance(field.default, (int, float)) else field.default)
 

@@ -10,9 +10,14 @@ from mcp_server_langgraph.resilience.config import Settings as ResilienceSetting
 from mcp_server_langgraph.resilience.config import install
 from mcp_server_langgraph.settings import Settings
 
-__all__ = ["KEY", "PROVIDERS", "built", "model_of", "set_policies"]
+__all__ = ["ALL", "ENDPOINT", "KEY", "NEXT", "PROVIDERS", "built", "model_of", "set_policies", "settings_for"]
 
 PROVIDERS = ("anthropic", "google", "openai")
+ENDPOINT = "vllm"
+"""A server that speaks OpenAI's API under a name of its own."""
+ALL = (*PROVIDERS, ENDPOINT)
+NEXT = {"anthropic": "openai", "google": "anthropic", "openai": "google", ENDPOINT: "anthropic"}
+"""Who is asked behind each of them."""
 KEY = "sk-not-a-real-key"
 
 
@@ -23,17 +28,20 @@ def set_policies(**variables: str) -> None:
 
 def model_of(server: Any, *names: str, **options_of_factory: Any) -> GuardedChatModel:
     """The guarded model for "provider:model" and its fallbacks, asking the server given."""
+    return create_chat_model(settings_for(server, *names), **options_of_factory)
+
+
+def settings_for(server: Any, *names: str, **more: Any) -> Settings:
+    """Settings with that chain, every provider of which is the server given."""
     provider, _, model = names[0].partition(":")
     options: dict[str, Any] = {f"{name}_api_key": KEY for name in PROVIDERS}
     options |= {f"{name}_base_url": server.base_url(name) for name in PROVIDERS}
-    return create_chat_model(
-        Settings(
-            llm_provider=provider,  # type: ignore[arg-type]
-            llm_model=model or "model-1",
-            llm_fallback_models=list(names[1:]),
-            **options,
-        ),
-        **options_of_factory,
+    options["llm_endpoints"] = {ENDPOINT: server.base_url(ENDPOINT)}
+    return Settings(
+        llm_provider=provider,
+        llm_model=model or "model-1",
+        llm_fallback_models=list(names[1:]),
+        **options | more,
     )
 
 

@@ -1,5 +1,6 @@
-"""The three providers' chat APIs on one port, wire-faithful enough for their SDKs: every request is counted, every
-answer is scripted, streams can stall (with the pings real providers send), be cut, or end without a finish reason.
+"""The three providers' chat APIs, and OpenAI's at any other name, on one port, wire-faithful enough for their SDKs:
+every request is counted, every answer is scripted, streams can stall (with the pings real providers send), be cut, or
+end without a finish reason.
 """
 
 import asyncio
@@ -46,12 +47,14 @@ class Stream:
 class ProviderServer:
     """Serves in a thread of its own. ``script`` is what comes next, for each provider; without one it answers well.
 
-    ``seen`` holds (provider, model, request body) in order of arrival, ``arrivals`` the times (monotonic seconds).
+    ``seen`` holds (provider, model, request body) in order of arrival, ``heads`` their headers, ``arrivals`` the times
+    (monotonic seconds).
     """
 
     def __init__(self) -> None:
         self.port = free_port()
         self.seen: list[tuple[str, str, dict[str, Any]]] = []
+        self.heads: list[dict[str, str]] = []
         self.arrivals: list[float] = []
         self.running = 0
         self.most_running = 0
@@ -63,7 +66,8 @@ class ProviderServer:
 
     def base_url(self, provider: str) -> str:
         """Where that provider's API is, as its own SDK is told it."""
-        return f"http://{HOST}:{self.port}" + ("/v1" if provider == "openai" else "")
+        path = {"anthropic": "", "google": "", "openai": "/v1"}.get(provider, f"/{provider}/v1")
+        return f"http://{HOST}:{self.port}{path}"
 
     def script(self, provider: str, *answers: Answer | Stream) -> None:
         """What that provider answers next; afterwards it answers well."""
@@ -109,9 +113,12 @@ class ProviderServer:
         self._writers.discard(writer)
         writer.close()
 
-    async def _respond(self, path: str, body: dict[str, Any], writer: asyncio.StreamWriter) -> bool:
+    async def _respond(
+        self, path: str, head: dict[str, str], body: dict[str, Any], writer: asyncio.StreamWriter
+    ) -> bool:
         provider, model, streamed = _addressed(path, body)
         self.seen.append((provider, model, body))
+        self.heads.append(head)
         self.arrivals.append(time.monotonic())
         answer = self._next(provider, streamed)
         if isinstance(answer, Answer):
@@ -132,7 +139,7 @@ class ProviderServer:
         return self._always.get(provider, Stream() if streamed else Answer())
 
 
-async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, Any]] | None:
+async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], dict[str, Any]] | None:
     line = await reader.readline()
     if not line:
         return None
@@ -141,20 +148,27 @@ async def _read(reader: asyncio.StreamReader) -> tuple[str, dict[str, Any]] | No
         name, _, value = field_line.decode("latin-1").partition(":")
         headers[name.strip().lower()] = value.strip()
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return line.decode("latin-1").split(" ")[1], json.loads(body)
+    return line.decode("latin-1").split(" ")[1], headers, json.loads(body)
 
 
 def _addressed(path: str, body: dict[str, Any]) -> tuple[str, str, bool]:
     if "generatecontent" in path.lower():
         return "google", path.partition("/models/")[2].partition(":")[0], "streamGenerateContent" in path
-    provider = "anthropic" if path.startswith("/v1/messages") else "openai"
-    return provider, body["model"], bool(body.get("stream"))
+    first = path.split("/")[1]
+    known = "anthropic" if path.startswith("/v1/messages") else "openai"
+    return known if first == "v1" else first, body["model"], bool(body.get("stream"))
+
+
+def _spoken(provider: str) -> str:
+    """Whose API a provider speaks."""
+    return provider if provider in GOOD else "openai"
 
 
 def _whole(answer: Answer, provider: str, model: str) -> bytes:
     body = answer.body
     if body is None:
-        body = GOOD[provider](model) if answer.status == 200 else _ERRORS[provider](answer.status, "unwell")
+        spoken = _spoken(provider)
+        body = GOOD[spoken](model) if answer.status == 200 else _ERRORS[spoken](answer.status, "unwell")
     headers = {"content-type": JSON} | answer.headers
     payload = body if isinstance(body, bytes) else json.dumps(body).encode()
     return _head(answer.status, headers | {"content-length": str(len(payload))}) + payload
@@ -181,7 +195,7 @@ async def _send_stream(stream: Stream, provider: str, model: str, writer: asynci
 
 
 async def _events(stream: Stream, provider: str, model: str) -> AsyncIterator[str]:
-    begin, word, finish, ping = _STREAMS[provider]
+    begin, word, finish, ping = _STREAMS[_spoken(provider)]
     for text in begin(model):
         yield text
     for item in stream.words:

@@ -14,6 +14,7 @@ from pydantic import PrivateAttr
 from mcp_server_langgraph.llm.factory import guarded_link
 from mcp_server_langgraph.llm.guarded import GuardedChatModel
 from mcp_server_langgraph.resilience import Bulkhead
+from mcp_server_langgraph.settings import ModelName
 
 __all__ = ["ScriptedModel", "StatusError", "guarded", "waits"]
 
@@ -98,7 +99,7 @@ def guarded(**models: ScriptedModel) -> GuardedChatModel:
         followers = len(models) - index - 1
         bulkhead = Bulkhead(name=f"llm.{name}")
         link = guarded_link(
-            name, "m", lambda model=model: (model, None), bulkhead=bulkhead, followers=followers
+            ModelName(name, "m"), lambda model=model: (model, None), bulkhead=bulkhead, followers=followers
         )
         link.ready_now()  # in virtual time no thread can be waited for
         links.append(link)

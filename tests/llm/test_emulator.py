@@ -15,12 +15,10 @@ from pydantic import BaseModel
 from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.resilience import StreamInterrupted, TimedOut
 from mcp_server_langgraph.resilience.integrations.langchain import GarbledAnswer, TruncatedAnswer
-from tests.llm.models import PROVIDERS, model_of
+from tests.llm.models import ALL, NEXT, model_of
 from tests.support.llmock_server import LlmockServer
 
-pytestmark = [pytest.mark.real_time, pytest.mark.parametrize("provider", PROVIDERS)]
-
-NEXT = {"anthropic": "openai", "google": "anthropic", "openai": "google"}
+pytestmark = [pytest.mark.real_time, pytest.mark.parametrize("provider", ALL)]
 
 
 class State(TypedDict):

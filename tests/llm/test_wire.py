@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
-from mcp_server_langgraph.llm.providers import CONNECT_TIMEOUT
+from mcp_server_langgraph.llm.http_client import CONNECT_TIMEOUT
 from mcp_server_langgraph.resilience import (
     BulkheadFull,
     CircuitOpen,
@@ -18,12 +18,11 @@ from mcp_server_langgraph.resilience import (
     collect_degradations,
 )
 from mcp_server_langgraph.resilience.integrations.langchain import TruncatedAnswer
-from tests.llm.models import KEY, PROVIDERS, built, model_of, set_policies
+from tests.llm.models import ALL, KEY, NEXT, built, model_of, set_policies
 from tests.llm.provider_server import Answer, ProviderServer, Stream
 
-pytestmark = [pytest.mark.real_time, pytest.mark.parametrize("provider", PROVIDERS)]
+pytestmark = [pytest.mark.real_time, pytest.mark.parametrize("provider", ALL)]
 
-NEXT = {"anthropic": "openai", "google": "anthropic", "openai": "google"}
 PAGE = Answer(body=b"<html>Welcome</html>", headers={"content-type": "text/html"})
 
 
@@ -247,7 +246,7 @@ async def test_a_lost_stream_is_an_error_with_what_was_received(
 
 async def test_a_total_time_holds_over_the_whole_chain(providers: ProviderServer, provider: str) -> None:
     set_policies(LLM_TIMEOUT="1")
-    for name in PROVIDERS:
+    for name in ALL:
         providers.always(name, Answer(delay=30))
     async with aclosing(pair(providers, provider)) as model:
         await model.prepare()

@@ -23,7 +23,7 @@ class LlmockServer:
 
     def base_url(self, provider: str) -> str:
         """Where that provider's API is, as its own SDK is told it."""
-        path = {"anthropic": "/anthropic", "google": "/gemini", "openai": "/v1"}[provider]
+        path = {"anthropic": "/anthropic", "google": "/gemini"}.get(provider, "/v1")
         return f"http://{HOST}:{self.port}{path}"
 
     def __enter__(self) -> "LlmockServer":

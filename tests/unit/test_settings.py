@@ -120,3 +120,73 @@ def test_the_text_form_holds_no_secret() -> None:
         Settings.from_env({name: value for name, value in SECRETS.items() if name != "PROMETHEUS_URL"})
     )
     assert "-secret" not in text
+
+
+ENDPOINTS = {"LLM_ENDPOINTS": "vllm=http://host:8000/v1/, ollama=http://127.0.0.1:11434/v1"}
+
+
+def test_endpoints_and_keys_are_pairs() -> None:
+    settings = Settings.from_env(
+        ENDPOINTS | {"LLM_API_KEYS": "vllm=secret-a==,openai/TeamB=secret-b", "LLM_PROVIDER": "offline"}
+    )
+    assert settings.llm_endpoints == {"vllm": "http://host:8000/v1", "ollama": "http://127.0.0.1:11434/v1"}
+    keys = {name: key.get_secret_value() for name, key in settings.llm_api_keys.items()}
+    assert keys == {"vllm": "secret-a==", "openai/teamb": "secret-b"}
+    assert "secret-" not in json.dumps(settings.public()) + repr(settings)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "vllm",
+        "vllm=host:8000",
+        "openai=http://h",
+        "a/b=http://h",
+        "=http://h",
+        "v=",
+        "v=http://a,v=http://b",
+        "9=http://h",
+    ],
+)
+def test_an_endpoint_that_cannot_be_one_is_refused(value: str) -> None:
+    (problem,) = problems_of({"LLM_ENDPOINTS": value})
+    assert problem.startswith(
+        f"LLM_ENDPOINTS={value!r} is not allowed: LLM_ENDPOINTS must be comma separated name=URL"
+    )
+
+
+def test_the_password_in_the_address_of_an_endpoint_is_refused_and_not_shown() -> None:
+    (problem,) = problems_of({"LLM_ENDPOINTS": "a=http://h,b=http://user:secret@host/v1"})
+    assert "secret" not in problem
+    assert "without a password" in problem
+
+
+@pytest.mark.parametrize(
+    "value", ["openai=secret-key", "secret-key", "a b=secret-key", "openai/b=secret,openai/b=key"]
+)
+def test_a_wrong_key_of_an_account_is_not_shown(value: str) -> None:
+    (problem,) = problems_of({"LLM_API_KEYS": value})
+    assert problem.startswith(
+        "LLM_API_KEYS='(secret)' is not allowed: LLM_API_KEYS must be comma separated endpoint=key"
+    )
+    assert "secret-key" not in problem
+
+
+def test_a_model_needs_what_it_is_asked_through() -> None:
+    problems = problems_of(
+        ENDPOINTS
+        | {
+            "LLM_PROVIDER": "vllm",
+            "LLM_FALLBACK_MODELS": "vlm:m,openai/teamb:m,ollama/x:m,google:g",
+            "LLM_API_KEYS": "openai/teama=k",
+        }
+    )
+    why = "it is needed because LLM_FALLBACK_MODELS is 'vlm:m,openai/teamb:m,ollama/x:m,google:g'"
+    assert problems == (
+        "LLM_MODEL is not set: it is needed because LLM_PROVIDER is 'vllm'",
+        "LLM_FALLBACK_MODELS='vlm:m,openai/teamb:m,ollama/x:m,google:g' names 'vlm': "
+        "the providers are offline, anthropic, openai, google, vllm, ollama",
+        f"LLM_API_KEYS holds no key of openai/teamb: {why}",
+        f"LLM_API_KEYS holds no key of ollama/x: {why}",
+        f"GOOGLE_API_KEY is not set: {why}",
+    )

@@ -1,14 +1,12 @@
-"""The chat model that the settings describe, guarded: a breaker for each provider and model, a bulkhead for each
-provider, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and the providers' own retries off.
+"""The chat model that the settings describe, guarded: a breaker for each account and model of a provider, a bulkhead
+for each account, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and the providers' own retries off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from langchain_core.language_models import BaseChatModel
-from pydantic import SecretStr
 
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, ConfigurationError, Cooldown, Retry
 from mcp_server_langgraph.resilience.config import current
@@ -17,49 +15,56 @@ from mcp_server_langgraph.resilience.integrations.langchain import (
     LONGEST_COOLDOWN,
     ModelPolicies,
 )
-from mcp_server_langgraph.settings import Settings
+from mcp_server_langgraph.settings import PROVIDERS, ModelName, Settings
 
 from .guarded import GuardedChatModel
 from .links import Closable, LazyLink
-from .providers import DEFAULT_MODELS, build_model, require_package
+from .providers import COMPATIBLE, DEFAULT_MODELS, Access, build_model, require_package
 
-__all__ = ["create_chat_model", "guarded_link"]
+__all__ = ["chain_of", "create_chat_model", "guarded_link"]
+
+Build = Callable[[], tuple[BaseChatModel, Closable | None]]
 
 
 def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> GuardedChatModel:
     """The model of the settings with its fallback models behind it. ``idle``: seconds between pieces of a stream.
 
     Nothing of a provider is imported before its model is first asked (or ``prepare`` is awaited). Raises ImportError
-    where a provider's package is missing, ConfigurationError where its key is.
+    where a provider's package is missing, ConfigurationError where its key or address is.
     """
-    chain = _wanted(settings)
-    bulkheads = {provider: Bulkhead(name=f"llm.{provider}") for provider, _ in chain}
+    chain = chain_of(settings)
+    bulkheads = {name.source: Bulkhead(name=f"llm.{name.source}") for name in chain}
     return GuardedChatModel(
         [
             guarded_link(
-                provider,
-                model,
-                _builder(settings, provider, model),
-                bulkhead=bulkheads[provider],
+                name,
+                _builder(settings, name),
+                bulkhead=bulkheads[name.source],
                 followers=len(chain) - index - 1,
                 idle=idle,
             )
-            for index, (provider, model) in enumerate(chain)
+            for index, name in enumerate(chain)
         ]
     )
 
 
-def _wanted(settings: Settings) -> list[tuple[str, str]]:
-    """Provider and model of each link, without repetitions."""
-    names = [f"{settings.llm_provider}:{settings.llm_model or ''}", *settings.llm_fallback_models]
-    parts = [name.partition(":") for name in names]
-    return list(dict.fromkeys((provider, model or DEFAULT_MODELS[provider]) for provider, _, model in parts))
+def chain_of(settings: Settings) -> list[ModelName]:
+    """The models that are asked in turn, without repetitions."""
+    first = ModelName(settings.llm_provider, settings.llm_model or "")
+    names = [first, *map(ModelName.read, settings.llm_fallback_models)]
+    return list(dict.fromkeys(_with_model(name) for name in names))
+
+
+def _with_model(name: ModelName) -> ModelName:
+    model = name.model or DEFAULT_MODELS.get(name.provider)
+    if not model:
+        raise ConfigurationError(f"{name.source}: LLM_MODEL must name its model, as it has none by default")
+    return name._replace(model=model)
 
 
 def guarded_link(
-    provider: str,
-    model: str,
-    build: Callable[[], tuple[BaseChatModel, Closable | None]],
+    name: ModelName,
+    build: Build,
     *,
     bulkhead: Bulkhead,
     followers: int = 0,
@@ -67,28 +72,52 @@ def guarded_link(
 ) -> LazyLink:
     """One model behind its pipelines. ``followers``: how many models can be asked after it; each must be left time."""
     cooldown = Cooldown(max_wait=0.0 if followers else LONGEST_COOLDOWN)
-    breaker = CircuitBreaker(f"llm.{provider}.{model}")
+    breaker = CircuitBreaker(service_of(name))
     policies = ModelPolicies(Retry(), cooldown, breaker, bulkhead)
-    return LazyLink(provider, model, build, policies, followers=followers, idle=idle)
+    return LazyLink(name, service_of(name), build, policies, followers=followers, idle=idle)
 
 
-def _builder(
-    settings: Settings, provider: str, model: str
-) -> Callable[[], tuple[BaseChatModel, Closable | None]]:
-    if provider == "offline":
+def service_of(name: ModelName) -> str:
+    """What metrics and settings call a model."""
+    return f"llm.{name.source}.{name.model}"
+
+
+def _builder(settings: Settings, name: ModelName) -> Build:
+    if name.provider == "offline":
         return lambda: (_offline(settings), None)
-    require_package(provider)
-    given: Mapping[str, Any] = {
-        name: getattr(settings, f"{provider}_{name}") for name in ("api_key", "base_url")
-    }
-    key: SecretStr | None = given["api_key"]
+    kind = name.provider if name.provider in PROVIDERS else COMPATIBLE
+    require_package(kind)
+    access = _compatible_access(settings, name) if kind == COMPATIBLE else _access(settings, name)
+    return lambda: build_model(kind, name.model, access)
+
+
+def _access(settings: Settings, name: ModelName) -> Access:
+    variable = f"{name.provider}_api_key"
+    key = settings.llm_api_keys.get(name.source) if name.account else getattr(settings, variable)
     if key is None:
-        raise ConfigurationError(
-            f"{provider.upper()}_API_KEY is not set: it is needed for {provider}:{model}"
+        where = (
+            f"LLM_API_KEYS holds no key of {name.source}"
+            if name.account
+            else f"{variable.upper()} is not set"
         )
-    # The socket's limit stands behind the pipeline's, for whoever switches the patterns off.
-    seconds = current().timeout("llm")
-    return lambda: build_model(provider, model, api_key=key, base_url=given["base_url"], timeout=seconds)
+        raise ConfigurationError(f"{where}: it is needed for {name}")
+    return Access(_seconds(), key, getattr(settings, f"{name.provider}_base_url"))
+
+
+def _compatible_access(settings: Settings, name: ModelName) -> Access:
+    url = settings.llm_endpoints.get(name.provider)
+    if url is None:
+        known = ", ".join((*PROVIDERS, *settings.llm_endpoints))
+        raise ConfigurationError(f"{name}: {name.provider!r} is no provider; there are {known}")
+    key = settings.llm_api_keys.get(name.source)
+    if name.account and key is None:
+        raise ConfigurationError(f"LLM_API_KEYS holds no key of {name.source}: it is needed for {name}")
+    return Access(_seconds(), key, url)
+
+
+def _seconds() -> float:
+    """The socket's limit stands behind the pipeline's, for whoever switches the patterns off."""
+    return current().timeout("llm")
 
 
 def _offline(settings: Settings) -> BaseChatModel:

@@ -10,6 +10,7 @@ from typing import Protocol
 from langchain_core.language_models import BaseChatModel
 
 from mcp_server_langgraph.resilience.integrations.langchain import Clocks, ModelLink, ModelPolicies
+from mcp_server_langgraph.settings import ModelName
 
 __all__ = ["Closable", "LazyLink"]
 
@@ -21,28 +22,23 @@ class Closable(Protocol):
 
 
 class LazyLink(ModelLink):
-    """``provider``'s ``model``. ``build`` makes it, and gives the client to close with it (it may take seconds, and
-    runs in a thread). ``followers``: how many models can be asked after it.
+    """The model ``name``, which metrics and settings call ``service``.
+
+    ``build`` makes it, and gives the client to close with it (it may take seconds, and runs in a thread).
+    ``followers``: how many models can be asked after it.
     """
 
     def __init__(
         self,
-        provider: str,
-        model: str,
+        name: ModelName,
+        service: str,
         build: Callable[[], tuple[BaseChatModel, Closable | None]],
         policies: ModelPolicies,
         *,
         followers: int,
         idle: float,
     ) -> None:
-        super().__init__(
-            f"{provider}:{model}",
-            f"llm.{provider}.{model}",
-            None,
-            policies,
-            Clocks(followers, idle),
-            finishes=True,
-        )
+        super().__init__(str(name), service, None, policies, Clocks(followers, idle), finishes=True)
         self._build = build
         self._lock = threading.Lock()
         self._client: Closable | None = None

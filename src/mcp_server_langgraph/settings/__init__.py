@@ -7,7 +7,7 @@ Each module holds the fields of one service. The settings of the resilience laye
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
@@ -18,11 +18,12 @@ from mcp_server_langgraph.resilience.errors import SettingsError
 from ._http import HttpSettings
 from ._identity import IdentitySettings
 from ._metrics import MetricsSettings
-from ._models import ModelSettings, Provider
+from ._model_names import ModelName
+from ._models import PROVIDERS, ModelSettings, missing_for_models
 from ._permissions import PermissionSettings
 from ._sessions import SessionSettings
 
-__all__ = ["Provider", "Settings", "load"]
+__all__ = ["PROVIDERS", "ModelName", "Settings", "load"]
 
 _SECRET = "(secret)"
 _COMPANIONS = {
@@ -95,19 +96,14 @@ def load(environ: Mapping[str, str]) -> tuple[Settings, ResilienceSettings]:
 
 
 def _missing_companions(given: Mapping[str, str]) -> list[str]:
-    needed = [
-        (name, companion) for name, others in _COMPANIONS.items() if name in given for companion in others
-    ]
-    providers = {given.get("llm_provider", "offline").lower(): "llm_provider"}
-    for name in given.get("llm_fallback_models", "").split(","):
-        providers.setdefault(name.partition(":")[0].strip(), "llm_fallback_models")
-    with_keys = set(get_args(Provider)) - {"offline"}
-    needed += [(name, f"{provider}_api_key") for provider, name in providers.items() if provider in with_keys]
-    return [
+    missing = [
         f"{companion.upper()} is not set: it is needed because {name.upper()} is {_shown(name, given[name])!r}"
-        for name, companion in needed
+        for name, companions in _COMPANIONS.items()
+        if name in given
+        for companion in companions
         if companion not in given
     ]
+    return [*missing, *missing_for_models(given)]
 
 
 def _sentence(name: str, given: Mapping[str, str]) -> str:

@@ -1,37 +1,70 @@
-"""Who answers: providers of language models, and the offline stand-in."""
+"""Who answers: providers of language models, endpoints that speak OpenAI's API, and the offline stand-in."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, SecretStr
 
-from ._fields import URL, Group, HttpUrl, Lower, Names, setting
+from ._fields import URL, Group, HttpUrl, Names, Pairs, setting
+from ._model_names import ModelName, checked_source
 
-__all__ = ["ModelSettings", "Provider"]
+__all__ = ["PROVIDERS", "ModelSettings", "missing_for_models"]
 
-Provider = Literal["offline", "anthropic", "openai", "google"]
+PROVIDERS: Final = ("offline", "anthropic", "openai", "google")
+_WITH_KEYS: Final = frozenset(PROVIDERS) - {"offline"}
+_PROVIDER: Final = f"{', '.join(PROVIDERS)}, a name of LLM_ENDPOINTS, or one of these with /account"
 
 
 def _model_names(value: list[str]) -> list[str]:
-    for name in value:
-        provider, _, model = name.partition(":")
-        if provider not in get_args(Provider) or (provider != "offline" and not model):
-            raise ValueError("provider:model")
+    for text in value:
+        _complete(text)
+    return value
+
+
+def _complete(text: str) -> ModelName:
+    name = ModelName.read(text)
+    if not name.model and name.provider != "offline":
+        raise ValueError("provider:model")
+    return name
+
+
+def _endpoints(value: dict[str, str]) -> dict[str, str]:
+    for name, url in value.items():
+        if checked_source(name) != name or "/" in name or name in PROVIDERS or "@" in url:
+            raise ValueError("name=URL")
+    return value
+
+
+def _keys(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    if any(checked_source(name) != name or name in PROVIDERS for name in value):
+        raise ValueError("name=key")
     return value
 
 
 class ModelSettings(Group):
-    """Who answers: providers of language models, and the offline stand-in."""
+    """Who answers: providers of language models, endpoints that speak OpenAI's API, and the offline stand-in."""
 
-    llm_provider: Annotated[Provider, Lower] = setting(
-        "offline",
-        "Who answers: a provider of language models, or the offline stand-in.",
-        ", ".join(get_args(Provider)),
+    llm_provider: Annotated[str, AfterValidator(checked_source)] = setting(
+        "offline", "Who answers: a provider of language models, or the offline stand-in.", _PROVIDER
     )
     llm_model: str | None = setting(None, "Model of the provider; its default where None.", "a model's name")
     llm_fallback_models: Annotated[Names, AfterValidator(_model_names)] = setting(
-        [], "Models that are asked in turn when the first is unavailable.", "comma separated provider:model"
+        [],
+        "Models that are asked in turn when the first is unavailable.",
+        "comma separated provider:model or provider/account:model",
+    )
+    llm_endpoints: Annotated[Pairs[HttpUrl], AfterValidator(_endpoints)] = setting(
+        {},
+        "Servers that speak OpenAI's API (vLLM, llama.cpp, Ollama), usable as providers by these names.",
+        "comma separated name=URL: http:// or https:// without a password, a name that no provider has",
+    )
+    llm_api_keys: Annotated[Pairs[SecretStr], AfterValidator(_keys)] = setting(
+        {},
+        "Keys of endpoints, and of further accounts of a provider.",
+        "comma separated endpoint=key or provider/account=key",
     )
     llm_max_tool_rounds: int = setting(
         6, "Rounds of tool calls that one message may cost.", "an integer, 1 to 50", ge=1, le=50
@@ -45,3 +78,34 @@ class ModelSettings(Group):
     anthropic_base_url: HttpUrl | None = setting(None, "Where Anthropic's API is, if elsewhere.", URL)
     openai_base_url: HttpUrl | None = setting(None, "Where OpenAI's API is, if elsewhere.", URL)
     google_base_url: HttpUrl | None = setting(None, "Where Google's API is, if elsewhere.", URL)
+
+
+def missing_for_models(given: Mapping[str, str]) -> Iterator[str]:
+    """What the variables that are ``given`` want of each other, a sentence for each thing that is not there."""
+    endpoints, keys = (_names(given.get(name, "")) for name in ("llm_endpoints", "llm_api_keys"))
+    for variable, name in _wanted(given):
+        said = given.get(variable, "")
+        why = f"it is needed because {variable.upper()} is {said!r}"
+        if name.provider not in PROVIDERS and name.provider not in endpoints:
+            known = ", ".join((*PROVIDERS, *endpoints))
+            yield f"{variable.upper()}={said!r} names {name.provider!r}: the providers are {known}"
+        elif name.account and name.source not in keys:
+            yield f"LLM_API_KEYS holds no key of {name.source}: {why}"
+        elif not name.account and name.provider in _WITH_KEYS and f"{name.provider}_api_key" not in given:
+            yield f"{name.provider.upper()}_API_KEY is not set: {why}"
+        if variable == "llm_provider" and name.provider in endpoints and "llm_model" not in given:
+            yield f"LLM_MODEL is not set: {why}"
+
+
+def _wanted(given: Mapping[str, str]) -> Iterator[tuple[str, ModelName]]:
+    """The models that are asked for, and by which variable. What cannot be read is found wrong elsewhere."""
+    first, others = given.get("llm_provider", "offline"), given.get("llm_fallback_models", "")
+    with suppress(ValueError):
+        yield "llm_provider", ModelName(checked_source(first), "")
+    for text in others.split(","):
+        with suppress(ValueError):
+            yield "llm_fallback_models", _complete(text)
+
+
+def _names(pairs: str) -> list[str]:
+    return [pair.partition("=")[0].strip().lower() for pair in pairs.split(",") if pair.strip()]
