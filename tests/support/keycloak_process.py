@@ -6,15 +6,15 @@ import shutil
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from tests.support.json_http import Answer, send
+from tests.support.keycloak_home import copy_database, lay_out
 from tests.support.ports import HOST, free_port
 from tests.support.process import Process
 
 __all__ = ["KeycloakProcess"]
 
-_REALM_FILE: Final = Path(__file__).parents[2] / "deploy" / "keycloak" / "demo-realm.json"
 _ADMIN: Final = "admin"
 
 # What bin/kc.sh sets, with a small heap and the quick compiler alone, for a server that lives for minutes.
@@ -49,17 +49,19 @@ _KEY_PROVIDERS: Final[dict[str, tuple[str, dict[str, list[str]]]]] = {
 class KeycloakProcess(Process):
     """Keycloak with the realm of deploy/keycloak, whose people and keys are kept over `kill` and `start`.
 
-    Takes 10 to 30 s to start, for most of which it needs a processor: one for many tests. The distribution is only
-    read: `java` is run on it directly (a killed kc.sh would leave it behind), with a home of its own in the folder.
+    Takes 10 to 30 s to start, for most of which it needs a processor: one for many tests. All have the same keys until
+    they are rotated. The distribution is only read: `java` is run on it directly (a killed kc.sh would leave it
+    behind), with a home of its own in the folder.
     """
 
-    patience = 240.0
+    patience = 300.0
     realm = "demo"
     audience = "mcp-server"
     clients: Final[Mapping[str, str]] = {"agent": "agent-secret", "mcp-server": "mcp-server-secret"}
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "keycloak")
+        self._home = folder / "keycloak"
         self._management_port = free_port()
 
     @property
@@ -70,13 +72,18 @@ class KeycloakProcess(Process):
     def issuer(self) -> str:
         return f"{self.url}/realms/{self.realm}"
 
+    def start(self) -> Self:
+        """Start, with the realm of deploy/keycloak the first time and with what is kept from before later."""
+        lay_out(self._home, Path(self.program))
+        copy_database(self._home, Path(self.program), self._import_realm)
+        return super().start()
+
     def command(self) -> list[str]:
-        home = self._home()
         return [
             shutil.which("java") or "java",
             *_JVM,
-            f"-Dkc.home.dir={home}",
-            f"-Djboss.server.config.dir={home / 'conf'}",
+            f"-Dkc.home.dir={self._home}",
+            f"-Djboss.server.config.dir={self._home / 'conf'}",
             "-cp",
             f"{self.program}/lib/quarkus-run.jar",
             "io.quarkus.bootstrap.runner.QuarkusEntryPoint",
@@ -168,14 +175,10 @@ class KeycloakProcess(Process):
             if key["providerId"] in {"rsa-generated", "ecdsa-generated", "eddsa-generated"}
         ]
 
-    def _home(self) -> Path:
-        home = self.folder / "keycloak"
-        (home / "data" / "import").mkdir(parents=True, exist_ok=True)
-        shutil.copy(_REALM_FILE, home / "data" / "import")
-        for part in ("conf", "lib", "providers", "themes"):
-            if not (home / part).exists():
-                (home / part).symlink_to(Path(self.program) / part)
-        return home
+    def _import_realm(self) -> None:
+        """Make the database, and end so that it is whole."""
+        super().start()
+        self.terminate()
 
 
 def _priority(key: Mapping[str, Any]) -> int:

@@ -60,6 +60,13 @@ class Process:
         process.wait(10)
         self._process = None
 
+    def terminate(self) -> None:
+        """Ask the program to end, and wait until it has."""
+        process = self._running()
+        process.terminate()
+        process.wait(self.patience)
+        self._process = None
+
     def pause(self) -> None:
         """Hang: connections are still accepted by the kernel, and nothing is answered."""
         process = self._running()
