@@ -3,8 +3,10 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+import httpx2
 
 from mcp_server_langgraph.auth.openfga import OpenFGAAuthorizer
 from mcp_server_langgraph.resilience import Pipeline
@@ -21,9 +23,19 @@ async def authorizer_of(openfga: OpenFGAServer, **options: Any) -> AsyncIterator
     pipeline = Pipeline.standard("openfga")
     authorizer = OpenFGAAuthorizer(openfga.url, openfga.store_id, openfga.model_id, pipeline, **options)
     try:
+        await reach(authorizer)
         yield authorizer
     finally:
         await authorizer.aclose()
+
+
+async def reach(authorizer: OpenFGAAuthorizer) -> None:
+    """Only who has answered once can be out. (A busy machine may need more than one attempt.)"""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(httpx2.TransportError):
+                await authorizer.verify()
+                return
 
 
 def break_it(openfga: OpenFGAServer, how: str) -> None:

@@ -49,6 +49,7 @@ async def test_too_many_checks_at_once_are_denied_and_prove_nothing(openfga: Ope
     registry.reload({"OPENFGA_CONCURRENCY_LIMIT": "1", "OPENFGA_BULKHEAD_MAX_QUEUE": "0"})
     async with authorizer_of(openfga, principals_needed=1) as authorizer:
         openfga.delay(0.1)
+        probes = openfga.count("GET")
         decisions = await asyncio.gather(
             *(authorizer.check(f"user:u{number}", "viewer", DOCUMENT) for number in range(20))
         )
@@ -56,7 +57,7 @@ async def test_too_many_checks_at_once_are_denied_and_prove_nothing(openfga: Ope
         assert not any(decision.allowed for decision in decisions)
         assert sum("BulkheadFull" in decision.reason for decision in decisions) == 19
         assert (await authorizer.check("user:ann", "viewer", DOCUMENT)).allowed
-    assert openfga.count("GET") == 0
+    assert openfga.count("GET") == probes
 
 
 async def test_too_many_requests_is_a_denial_that_says_when_to_ask_again(openfga: OpenFGAServer) -> None:
@@ -86,7 +87,7 @@ async def test_a_bug_in_the_check_never_grants_access(
     async with authorizer_of(openfga, principals_needed=1) as authorizer:
         await authorizer.check("user:ann", "viewer", DOCUMENT)
 
-        async def broken(*_: object) -> bool:
+        async def broken(*_: object, **__: object) -> bool:
             raise bug("a bug")
 
         monkeypatch.setattr(authorizer._api, "check", broken)

@@ -1,12 +1,14 @@
 """What proves an outage, and what does not."""
 
+from dataclasses import replace
+
 import pytest
 
 from mcp_server_langgraph.auth._last_known import LastKnown
-from mcp_server_langgraph.auth._openfga_api import RelationTuple
+from mcp_server_langgraph.auth._openfga_questions import Question
 from mcp_server_langgraph.auth._outage import OutageEvidence
 
-QUESTION = RelationTuple("user:ann", "viewer", "document:1")
+QUESTION = Question("user:ann", "viewer", "document:1")
 
 
 def test_failures_of_several_principals_and_a_failed_probe_are_an_outage() -> None:
@@ -75,28 +77,51 @@ def test_a_needed_number_below_one_is_refused() -> None:
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_decision_is_recalled_with_its_age_until_it_is_too_old(allowed: bool) -> None:
     known = LastKnown(max_age=300.0)
-    known.remember(QUESTION, allowed, now=10.0)
+    known.remember(QUESTION, allowed, now=10.0, generation=0)
     assert known.recall(QUESTION, now=310.0) == (allowed, 300.0)
     assert known.recall(QUESTION, now=310.1) is None
 
 
 def test_a_decision_answers_no_other_question() -> None:
     known = LastKnown(max_age=300.0)
-    known.remember(QUESTION, True, now=0.0)
+    known.remember(QUESTION, True, now=0.0, generation=0)
     for change in ({"user": "user:bob"}, {"relation": "owner"}, {"object": "document:2"}):
-        assert known.recall(QUESTION._replace(**change), now=0.0) is None
+        assert known.recall(replace(QUESTION, **change), now=0.0) is None
 
 
 def test_the_oldest_decisions_make_room() -> None:
     known = LastKnown(max_age=300.0, limit=2)
-    questions = [QUESTION._replace(object=f"document:{number}") for number in range(3)]
+    questions = [replace(QUESTION, object=f"document:{number}") for number in range(3)]
     for question in questions:
-        known.remember(question, True, now=0.0)
+        known.remember(question, True, now=0.0, generation=0)
     assert [known.recall(question, now=0.0) is None for question in questions] == [True, False, False]
 
 
 def test_forgotten_decisions_are_gone() -> None:
     known = LastKnown(max_age=300.0)
-    known.remember(QUESTION, True, now=0.0)
+    known.remember(QUESTION, True, now=0.0, generation=0)
     known.forget()
+    assert known.recall(QUESTION, now=0.0) is None
+
+
+def test_an_answer_that_was_under_way_when_all_was_forgotten_is_not_kept() -> None:
+    known = LastKnown(max_age=300.0)
+    asked_in = known.generation
+    known.forget()
+    known.remember(QUESTION, True, now=0.0, generation=asked_in)
+    assert known.recall(QUESTION, now=0.0) is None
+    known.remember(QUESTION, True, now=0.0, generation=known.generation)
+    assert known.recall(QUESTION, now=0.0) == (True, 0.0)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Question.of("user:ann", "viewer", "document:1", [("user:ann", "viewer", "document:1")]),
+        Question.of("user:ann", "viewer", "document:1", context={"hour": 9}),
+    ],
+)
+def test_what_holds_for_one_request_makes_it_another_question(other: Question) -> None:
+    known = LastKnown(max_age=300.0)
+    known.remember(other, True, now=0.0, generation=0)
     assert known.recall(QUESTION, now=0.0) is None

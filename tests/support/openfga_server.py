@@ -1,9 +1,10 @@
-"""A stand-in for OpenFGA that is faithful on the wire: stores, models, check, write and read over HTTP.
+"""A stand-in for OpenFGA that is faithful on the wire: stores, models, checks, lists, write and read over HTTP.
 
 Paths, bodies and error codes are those of OpenFGA 1.10's HTTP API. Decisions are made in memory.
 """
 
 import datetime
+import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from tests.support.openfga_model import InvalidTuple, Tuple, evaluate, validate
 __all__ = ["DOCUMENT_MODEL", "OpenFGAServer"]
 
 _ULID_LETTERS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_MOST_IN_A_BATCH = 50
 _USER: dict[str, Any] = {"type": "user"}
 
 DOCUMENT_MODEL: dict[str, Any] = {
@@ -96,6 +98,10 @@ class OpenFGAServer(HttpServer):
             return self._create_model(store, request.json())
         if route == ("POST", "check"):
             return self._check(store, request.json())
+        if route == ("POST", "batch-check"):
+            return self._batch_check(store, request.json())
+        if route == ("POST", "streamed-list-objects"):
+            return self._list_objects(store, request.json())
         if route == ("POST", "write"):
             return self._write(store, request.json())
         if route == ("POST", "read"):
@@ -139,9 +145,46 @@ class OpenFGAServer(HttpServer):
             validate(model, question)
         except InvalidTuple as error:
             return _error(400, "validation_error", str(error))
-        extra = [_tuple(key) for key in body.get("contextual_tuples", {}).get("tuple_keys", [])]
-        allowed = evaluate(model, [*self._tuples[store], *extra], question)
-        return Response({"allowed": allowed, "resolution": ""})
+        allowed = evaluate(model, self._holding(store, body), question)
+        return Response({"allowed": allowed, "resolution": ""}, headers=_decided_by(store, model))
+
+    def _batch_check(self, store: str, body: Mapping[str, Any]) -> Response:
+        if len(body["checks"]) > _MOST_IN_A_BATCH:
+            said = (
+                f"batchCheck received {len(body['checks'])} checks, the maximum allowed is {_MOST_IN_A_BATCH}"
+            )
+            return _error(400, "validation_error", said)
+        wanted = body.get("authorization_model_id")
+        result: dict[str, Any] = {}
+        for item in body["checks"]:
+            one = self._check(store, {"authorization_model_id": wanted, **item})
+            refused = {"input_error": "validation_error", "message": one.body.get("message", "")}
+            answer = {"allowed": one.body.get("allowed")} if one.status == 200 else {"error": refused}
+            result[item["correlation_id"]] = answer
+        model = self._model(store, wanted)
+        if model is None:
+            return _unknown_model(wanted)
+        return Response({"result": result}, headers=_decided_by(store, model))
+
+    def _list_objects(self, store: str, body: Mapping[str, Any]) -> Response:
+        model = self._model(store, body.get("authorization_model_id"))
+        if model is None:
+            return _unknown_model(body.get("authorization_model_id"))
+        user, relation, kind = body["user"], body["relation"], body["type"]
+        try:
+            validate(model, Tuple(user, relation, f"{kind}:any"))
+        except InvalidTuple as error:
+            return Response({"error": {"code": 3, "message": str(error), "details": []}}, 400)
+        holding = self._holding(store, body)
+        objects = {entry.object for entry in holding if entry.object.startswith(f"{kind}:")}
+        found = sorted(one for one in objects if evaluate(model, holding, Tuple(user, relation, one)))
+        lines = "".join(json.dumps({"result": {"object": one}}) + "\n" for one in found)
+        return Response(lines.encode(), headers=_decided_by(store, model))
+
+    def _holding(self, store: str, body: Mapping[str, Any]) -> list[Tuple]:
+        """What is true for this request."""
+        extra = body.get("contextual_tuples", {}).get("tuple_keys", [])
+        return [*self._tuples[store], *(_tuple(key) for key in extra)]
 
     def _write(self, store: str, body: Mapping[str, Any]) -> Response:
         model = self._model(store, body.get("authorization_model_id"))
@@ -205,6 +248,10 @@ def _tuple(key: Mapping[str, Any]) -> Tuple:
 
 def _public(model: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in model.items() if name != "store"}
+
+
+def _decided_by(store: str, model: Mapping[str, Any]) -> dict[str, str]:
+    return {"openfga-store-id": store, "openfga-authorization-model-id": model["id"]}
 
 
 def _unknown_model(wanted: str | None) -> Response:

@@ -1,74 +1,77 @@
-"""Who may do what: checks and writes of OpenFGA, and what is decided while it cannot be asked.
+"""Who may do what: OpenFGA's checks, batch checks, lists and writes, and what is decided while it cannot be asked.
 
-In an outage, in this order: a critical action is denied; the last known decision on the same question stands if it
-is fresh; then an action that is not critical is allowed, with a loud warning, where `fail_mode` is "open" and the
-outage is proven by what no single caller can bring about (see `_outage`); everything else is denied. A caller's own
-doing (a malformed question, its deadline, too many checks at once) is no outage and allows nothing; nor does a
-bug, nor an unauthenticated caller. With the resilience switch off there is only: denied.
+In an outage a critical action is denied; for others the last known decision stands, and then they may be allowed with
+a loud warning (`_openfga_standby` says on what evidence). A caller's own doing (a malformed question, its deadline,
+too many checks at once) is no outage and allows nothing; nor does a bug, nor an unauthenticated caller, nor a store or
+model that is missing. With the resilience switch off there is only: denied.
 
-Checks only read, and are retried as the pipeline says. Writes never are: their tuples make them repeatable (what is
-there already is ignored), but a repetition that arrives late could restore what somebody has revoked in between.
-So a write whose answer was lost is reported, and whoever sent it decides.
+A list has nothing to stand in for it: a short one would look like a right one. So it is whole, or an error.
 
-Errors: RequestRejected, AuthorizationUnavailable (see `authorization`).
+Checks and lists only read, and are retried as the pipeline says. Writes never are: their tuples make them repeatable
+(what is there already is ignored), but a repetition that arrives late could restore what somebody has revoked in
+between. So a write whose answer was lost is reported, and whoever sent it decides.
+
+Errors: RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete (see `authorization`).
 """
 
-import asyncio
-import logging
-import math
-import re
-from collections.abc import Iterable
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, Literal
 
-import httpx2
-
 from mcp_server_langgraph.auth._last_known import LastKnown
-from mcp_server_langgraph.auth._openfga_api import OpenFGAApi, RelationTuple, refusal
-from mcp_server_langgraph.auth._outage import OutageEvidence
-from mcp_server_langgraph.auth._recovery import CircuitCloser, Recovery
+from mcp_server_langgraph.auth._openfga_api import OpenFGAApi
+from mcp_server_langgraph.auth._openfga_checks import Checks
+from mcp_server_langgraph.auth._openfga_model import ModelWatch
+from mcp_server_langgraph.auth._openfga_pipelines import listing_of, writes_of
+from mcp_server_langgraph.auth._openfga_questions import (
+    Condition,
+    Entry,
+    Question,
+    RelationTuple,
+    circumstances,
+    relation_tuple,
+    type_name,
+)
+from mcp_server_langgraph.auth._openfga_refusals import told_as_ours
+from mcp_server_langgraph.auth._openfga_standby import Standby
 from mcp_server_langgraph.auth.authorization import (
     AuthorizationError,
     AuthorizationUnavailable,
     Decision,
+    ListingIncomplete,
+    ModelMismatch,
     RequestRejected,
 )
-from mcp_server_langgraph.resilience import (
-    Fallback,
-    Hedge,
-    Kind,
-    Pipeline,
-    Rejected,
-    Retry,
-    Rung,
-    classify,
-    timeout,
-)
-from mcp_server_langgraph.resilience.fallback import NOTHING
+from mcp_server_langgraph.resilience import Pipeline
 
 __all__ = [
     "AuthorizationError",
     "AuthorizationUnavailable",
+    "Condition",
     "Decision",
+    "ListingIncomplete",
+    "ModelMismatch",
     "OpenFGAAuthorizer",
+    "Question",
     "RelationTuple",
     "RequestRejected",
 ]
 
-_log = logging.getLogger(__name__)
-
-# Who has something to fall back on waits this long, retries included; the others as long as the pipeline lets them.
-_PATIENCE: Final = 0.5
-_PROBE_TIMEOUT: Final = 0.4
-_PROBE_INTERVAL: Final = 1.0
-_ENTITY: Final = re.compile(r"[^\s:#]+:[^\s]+")
-_NOBODY: Final = frozenset({"", "*", "anonymous", "None", "unauthenticated"})
+# A list that OpenFGA cut at its own deadline is waited for, so that it can be told from one that never comes.
+_SLACK: Final = 0.5
 
 
 class OpenFGAAuthorizer:
     """Asks the store at `api_url`, guarded by `pipeline`.
 
-    `model_id` None: the store's latest model. `decision_max_age`: seconds for which a decision may stand in for a new
-    one. `principals_needed`: how many different users an outage must have met before anything is allowed unchecked.
+    `model_id` None: the store's latest model. `critical_relations`: names ("can_delete", or "document#can_delete")
+    that are never allowed unchecked, nor from a cache. `needed_relations`: what `start` looks for in the model beside
+    these ("service#can_chat"). `cache_seconds`: for how long OpenFGA's yes is given again without asking (0: never).
+    `decision_max_age`: seconds for which a decision may stand in for a new one in an outage. `principals_needed`: how
+    many different users an outage must have met before anything is allowed unchecked. `listing_deadline`: seconds
+    after which OpenFGA itself cuts a list short (its --listObjects-deadline).
+
     Needs a running event loop when it is used; close it with `aclose`.
     """
 
@@ -80,164 +83,157 @@ class OpenFGAAuthorizer:
         pipeline: Pipeline,
         fail_mode: Literal["open", "closed"] = "open",
         *,
+        critical_relations: Collection[str] = (),
+        needed_relations: Collection[str] = (),
+        cache_seconds: float = 0.0,
         decision_max_age: float = 300.0,
         principals_needed: int = 3,
+        listing_deadline: float = 3.0,
     ) -> None:
-        self._api = OpenFGAApi(api_url, store_id, model_id)
-        self._pipeline = pipeline
-        self._fail_open = fail_mode == "open"
+        self._listing_deadline = listing_deadline
         self._known = LastKnown(max_age=decision_max_age)
-        self._evidence = OutageEvidence(principals_needed=principals_needed)
-        self._recovery = Recovery("openfga probe", self._probe)
-        self._circuit = CircuitCloser(pipeline)
-        self._probed_at = -math.inf
-        ladder = Fallback(
-            Rung(self._last_known, source="last known decision", with_error=True),
-            Rung(self._unchecked, source="fail-open: permission not checked"),
+        self._api = OpenFGAApi(api_url, store_id, model_id, lambda seen: self._model.saw(seen))
+        needed = {*critical_relations, *needed_relations}
+        self._model = ModelWatch(self._api, model_id, needed, self._known.forget)
+        self._standby = Standby(
+            self._api,
+            pipeline,
+            self._model,
+            self._known,
+            fail_open=fail_mode == "open",
+            principals_needed=principals_needed,
         )
-        self._checks = Pipeline(pipeline.name, ladder, operation="openfga.check")
-        never = Retry(kind=Kind.NON_IDEMPOTENT)
-        guards = [policy for policy in pipeline.policies if not isinstance(policy, (Fallback, Hedge))]
-        same = [never if isinstance(policy, Retry) else policy for policy in guards]
-        self._writes = Pipeline(pipeline.name, *same, operation="openfga.write")
+        self._checks = Checks(
+            self._api,
+            pipeline,
+            self._model,
+            self._known,
+            self._standby,
+            critical=critical_relations,
+            cache_seconds=cache_seconds,
+        )
+        self._writes = writes_of(pipeline)
+        self._listing = listing_of(pipeline, listing_deadline + _SLACK)
 
-    async def check(self, user: str, relation: str, object: str, *, critical: bool = False) -> Decision:  # noqa: A002
-        """Whether `user` ("type:id") has `relation` to `object` ("type:id"); `critical`: never allow it unchecked.
+    def start(self) -> None:
+        """Look in the background whether store, model and needed relations are there, until they are.
 
-        Raises RequestRejected for a question that OpenFGA cannot answer, and TimedOut if the caller's own deadline
-        passes meanwhile.
+        From then on they are looked at again every minute in which OpenFGA decides something.
         """
-        question = _well_formed(RelationTuple(user, relation, object))
-        try:
-            return await self._checks.call(self._ask, question, critical)
-        except httpx2.HTTPStatusError as error:
-            return self._refused(error)
-        except Exception as error:
-            verdict = classify(error)
-            if not verdict.unavailable and not isinstance(error, Rejected):
-                raise
-            _log.warning("denied, because OpenFGA cannot be asked (%s): %s", type(error).__name__, question)
-            reason = f"OpenFGA cannot be asked ({type(error).__name__})"
-            wait = error.retry_after if isinstance(error, Rejected) else verdict.retry_after
-            return Decision(allowed=False, degraded=True, reason=reason, retry_after=wait)
+        self._model.start()
 
-    async def write(
-        self, tuples: Iterable[tuple[str, str, str]] = (), deletes: Iterable[tuple[str, str, str]] = ()
-    ) -> None:
+    async def verify(self) -> None:
+        """Look now. Raises ModelMismatch, and what httpx2 raises where OpenFGA does not answer."""
+        await self._model.look()
+
+    def facts(self) -> dict[str, Any]:
+        """For readiness: which model decides, whether it was verified, and what is wrong with it ("problem")."""
+        return self._model.facts()
+
+    async def check(
+        self,
+        user: str,
+        relation: str,
+        object: str,  # noqa: A002
+        *,
+        critical: bool = False,
+        contextual_tuples: Iterable[Entry] = (),
+        context: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """Whether `user` ("type:id") has `relation` to `object` ("type:id").
+
+        `critical`: only OpenFGA's own answer of this moment counts, as for critical relations. `contextual_tuples`:
+        relations that hold for this question only; `context`: parameters of the model's conditions. Neither may come
+        from a caller unexamined: whoever chooses them chooses the answer.
+
+        Raises RequestRejected for a question that OpenFGA cannot answer (ModelMismatch where it lacks what the
+        question names), and TimedOut if the caller's own deadline passes meanwhile.
+        """
+        question = Question.of(user, relation, object, contextual_tuples, context)
+        return await self._checks.check(question, critical)
+
+    async def batch_check(
+        self, questions: Iterable[Question | tuple[str, str, str]], *, critical: bool = False
+    ) -> list[Decision]:
+        """Decisions in the order of the questions; tuples are (user, relation, object).
+
+        OpenFGA is asked 50 questions at a time, one request after the other, and no more once one was not answered.
+        A question that it refuses is a denial with the reason, for that question alone. Raises RequestRejected before
+        anything is asked where one has no form at all, and as `check` does.
+        """
+        asked = [one if isinstance(one, Question) else Question.of(*one) for one in questions]
+        return await self._checks.batch_check(asked, critical)
+
+    async def list_objects(
+        self,
+        user: str,
+        relation: str,
+        type: str,  # noqa: A002
+        *,
+        contextual_tuples: Iterable[Entry] = (),
+        context: Mapping[str, Any] | None = None,
+        consistent: bool = False,
+    ) -> list[str]:
+        """All objects of the `type` that `user` has `relation` to, in no order. `consistent`: past OpenFGA's caches.
+
+        OpenFGA ends a list at its own deadline without a word. One that took so long is ListingIncomplete; where
+        OpenFGA's deadline is shorter than `listing_deadline`, nobody can know.
+
+        Raises RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete.
+        """
+        about = Question.of(user, relation, f"{type_name(type)}:any", contextual_tuples, context)
+        self._model.require()
+        body = {"user": user, "relation": relation, "type": type}
+        body |= circumstances(about.contextual_tuples, about.context)
+        body |= {"consistency": "HIGHER_CONSISTENCY"} if consistent else {}
+        with self._as_ours("OpenFGA did not list objects", [about]):
+            objects, seconds = await self._listing.call(self._list, body)
+        if seconds >= self._listing_deadline:
+            raise ListingIncomplete(f"OpenFGA took {seconds:.1f} s, and may have left objects out", objects)
+        return objects
+
+    async def write(self, tuples: Iterable[Entry] = (), deletes: Iterable[Entry] = ()) -> None:
         """Write and delete relations (user, relation, object), all or nothing. Repeating it changes nothing more.
 
-        Raises RequestRejected, AuthorizationUnavailable.
+        OpenFGA takes 100 at once. A condition of a relation to delete is not looked at.
+
+        Raises RequestRejected, ModelMismatch, AuthorizationUnavailable.
         """
-        added = [_well_formed(RelationTuple(*entry)) for entry in tuples]
-        removed = [_well_formed(RelationTuple(*entry)) for entry in deletes]
+        added = [relation_tuple(entry) for entry in tuples]
+        removed = [relation_tuple(entry) for entry in deletes]
         if not added and not removed:
             return
+        self._model.require()
         try:
-            await self._writes.call(self._api.write, added, removed)
-        except httpx2.HTTPStatusError as error:
-            if error.response.status_code == 400:
-                raise RequestRejected(refusal(error)) from error
-            raise AuthorizationUnavailable("OpenFGA did not write", classify(error).retry_after) from error
-        except Exception as error:
-            verdict = classify(error)
-            if not verdict.unavailable and not isinstance(error, Rejected):
-                raise
-            raise AuthorizationUnavailable("OpenFGA may not have written", verdict.retry_after) from error
+            with self._as_ours("OpenFGA did not write, or its answer was lost", [*added, *removed]):
+                await self._writes.call(self._api.write, added, removed)
         finally:
             self._known.forget()
 
+    async def delete(self, tuples: Iterable[Entry]) -> None:
+        """Delete relations; `write` without anything to write."""
+        await self.write(deletes=tuples)
+
     async def aclose(self) -> None:
         """Stop probing and give the connections back."""
-        await self._recovery.stop()
+        await self._model.stop()
+        await self._standby.stop()
         await self._api.aclose()
 
-    # With OpenFGA
+    async def _list(self, body: Mapping[str, Any]) -> tuple[list[str], float]:
+        began = time.monotonic()
+        with self._standby.listening():
+            objects = await self._api.list_objects(body, patience=self._listing_deadline + _SLACK)
+        return objects, time.monotonic() - began
 
-    async def _ask(self, question: RelationTuple, critical: bool) -> Decision:
-        async with timeout(self._patience(question, critical), name=self._pipeline.name):
-            allowed = await self._pipeline.call(self._request, question)
-        self._known.remember(question, allowed, _now())
-        return Decision(allowed)
-
-    def _patience(self, question: RelationTuple, critical: bool) -> float | None:
-        if critical or self._pipeline.site.bypassed:
-            return None
-        return _PATIENCE if self._fail_open or self._known.recall(question, _now()) else None
-
-    async def _request(self, question: RelationTuple) -> bool:
+    @contextmanager
+    def _as_ours(self, what: str, asked: Sequence[Question | RelationTuple]) -> Iterator[None]:
         try:
-            allowed = await self._api.check(question)
-        except httpx2.HTTPStatusError as error:
-            if error.response.status_code < 500:
-                self._evidence.answered()
-            raise
-        self._evidence.answered()
-        self._recovery.hurry()
-        return allowed
-
-    def _refused(self, error: httpx2.HTTPStatusError) -> Decision:
-        """OpenFGA answered, but not the question."""
-        status = error.response.status_code
-        if status == 400:
-            raise RequestRejected(refusal(error)) from error
-        if status == 429 or status >= 500:
-            wait = classify(error).retry_after
-            reason = "OpenFGA is too busy" if status == 429 else f"OpenFGA cannot be asked (status {status})"
-            return Decision(allowed=False, degraded=True, reason=reason, retry_after=wait)
-        _log.error("OpenFGA refuses this server: %s", refusal(error))
-        return Decision(allowed=False, degraded=True, reason=f"OpenFGA refuses this server (status {status})")
-
-    # Without OpenFGA: plain functions, so that they can answer even after our own time is up
-
-    def _last_known(self, error: Exception, question: RelationTuple, critical: bool) -> Any:
-        self._witness(question.user)
-        known = None if critical else self._known.recall(question, _now())
-        if known is None:
-            return NOTHING
-        allowed, age = known
-        return Decision(
-            allowed, degraded=True, reason=f"last known decision ({type(error).__name__})", age=age
-        )
-
-    def _unchecked(self, question: RelationTuple, critical: bool) -> Any:
-        permitted = self._fail_open and not critical and _is_authenticated(question.user)
-        if not permitted or not self._evidence.is_outage(_now()):
-            return NOTHING
-        _log.warning("ALLOWED WITHOUT A CHECK, because OpenFGA is down: %s", question)
-        return Decision(
-            allowed=True, degraded=True, reason="fail-open: OpenFGA is down, permission not checked"
-        )
-
-    def _witness(self, user: str) -> None:
-        if _is_authenticated(user):
-            self._evidence.failed(user, _now())
-        if _now() - self._probed_at >= _PROBE_INTERVAL and self._recovery.start():
-            self._recovery.hurry()
-
-    async def _probe(self) -> None:
-        """Ask something of our own, past breaker and bulkhead. Raises while OpenFGA is down."""
-        self._probed_at = _now()
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT):
-                await self._api.probe()
+            yield
         except Exception as error:
-            if not isinstance(error, httpx2.HTTPStatusError) or error.response.status_code >= 500:
-                if classify(error).unavailable:
-                    self._evidence.probe_failed(_now())
+            ours = told_as_ours(error, what, asked)
+            if ours is None:
                 raise
-        self._evidence.answered()
-        self._circuit.close()
-
-
-def _well_formed(entry: RelationTuple) -> RelationTuple:
-    if _ENTITY.fullmatch(entry.user) and entry.relation and _ENTITY.fullmatch(entry.object):
-        return entry
-    raise RequestRejected(f"not a relation of a user type:id to an object type:id: {tuple(entry)!r:.300}")
-
-
-def _is_authenticated(user: str) -> bool:
-    return user.partition(":")[2] not in _NOBODY
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+            if isinstance(ours, ModelMismatch):
+                self._model.doubt()
+            raise ours from error

@@ -1,0 +1,140 @@
+"""Whether OpenFGA's store and model are what this server needs, and which model decides.
+
+A model that went missing, or lost a relation, is told by OpenFGA with the same status as a caller's nonsense; a store
+that was deleted may go on answering from caches (OpenFGA 1.22 does). So both are looked up: at start, once a minute
+while there is traffic, and whenever an answer makes us doubt.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import httpx2
+
+from mcp_server_langgraph.auth._openfga_api import Model, OpenFGAApi
+from mcp_server_langgraph.auth._openfga_refusals import refusal
+from mcp_server_langgraph.auth._recovery import Recovery
+from mcp_server_langgraph.auth.authorization import ModelMismatch
+
+__all__ = ["ModelWatch"]
+
+_log = logging.getLogger(__name__)
+
+_LOOK_AGAIN: Final = 60.0
+_DOUBT_AGAIN: Final = 1.0
+
+
+class ModelWatch:
+    """`needed`: relations that the model must have, of one type ("service#can_chat") or of any ("can_delete").
+    `changed` is called when another model decides.
+
+    `problem`: what is wrong with store or model, None where nothing is known to be. `gone`: nothing can be decided at
+    all. `reached`: OpenFGA has answered since the start.
+    """
+
+    def __init__(
+        self, read: OpenFGAApi, pinned: str | None, needed: Collection[str], changed: Callable[[], None]
+    ) -> None:
+        self._api = read
+        self._pinned = pinned
+        self._needed = frozenset(needed)
+        self._changed = changed
+        self._looking = Recovery("openfga model", self.look)
+        self._looked_at = -math.inf
+        self._first: str | None = None
+        self.model_id: str | None = None
+        self.problem: str | None = None
+        self.gone = False
+        self.reached = False
+        self.verified = False
+
+    def start(self) -> None:
+        """Look in the background, until store and model are what they should be; then once a minute, with traffic."""
+        self._look_soon()
+
+    async def stop(self) -> None:
+        await self._looking.stop()
+
+    def doubt(self) -> None:
+        """Something that OpenFGA said does not fit what is known of its model."""
+        if _now() - self._looked_at > _DOUBT_AGAIN:
+            self._look_soon()
+
+    def answered(self) -> None:
+        """OpenFGA answered a question."""
+        self.reached = True
+        if math.isfinite(self._looked_at) and _now() - self._looked_at > _LOOK_AGAIN:
+            self._look_soon()
+
+    def saw(self, model_id: str) -> None:
+        """This model decided."""
+        before = self.model_id
+        # Ids are made in the order of time. A replica that has not heard of the newest yet does not change it back.
+        if before is not None and model_id <= before:
+            return
+        self.model_id = model_id
+        if before is None:
+            self._first = model_id
+            return
+        _log.warning("OpenFGA decides by another model than before: %s, which was %s", model_id, before)
+        self._changed()
+        self.doubt()
+
+    async def look(self) -> None:
+        """Read store and model. Raises ModelMismatch, and what the client raises where OpenFGA does not answer."""
+        try:
+            await self._api.probe()
+            model = await self._api.model()
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code == 429 or error.response.status_code >= 500:
+                raise
+            self._is_wrong(f"store or model cannot be read ({refusal(error)})", gone=True)
+        else:
+            self._judge(model)
+
+    def require(self) -> None:
+        """Raises ModelMismatch while store or model are known to be gone."""
+        if self.gone:
+            raise ModelMismatch(self.problem)
+
+    def facts(self) -> dict[str, Any]:
+        """For readiness: which model decides, whether it was verified, and what is wrong."""
+        facts: dict[str, Any] = {"model": self.model_id or self._pinned, "model_verified": self.verified}
+        if self._first is not None and self._first != self.model_id:
+            facts["model_at_start"] = self._first
+        if self.problem is not None:
+            facts["problem"] = self.problem
+        return facts
+
+    def _look_soon(self) -> None:
+        self._looked_at = _now()
+        if self._looking.start():
+            self._looking.hurry()
+
+    def _judge(self, model: Model | None) -> None:
+        self.reached = True
+        if model is None:
+            self._is_wrong("the store has no authorization model", gone=True)
+            return
+        self.saw(model.id)
+        missing = sorted(name for name in self._needed if not model.has(name))
+        if missing:
+            self._is_wrong(f"model {model.id} has no relation {', '.join(missing)}", gone=False)
+            return
+        if self.problem is not None:
+            _log.warning("OpenFGA's store and model fit again (model %s)", model.id)
+        self.problem, self.gone, self.verified = None, False, True
+
+    def _is_wrong(self, problem: str, *, gone: bool) -> None:
+        self.reached = True
+        if problem != self.problem:
+            _log.error("OPENFGA DOES NOT FIT THIS SERVER, so what needs it is denied: %s", problem)
+            self._changed()
+        self.problem, self.gone, self.verified = problem, gone, False
+        raise ModelMismatch(problem)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

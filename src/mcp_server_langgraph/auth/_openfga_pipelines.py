@@ -1,0 +1,22 @@
+"""Pipelines for what is no check, made of the policies that guard the checks: one breaker, one bulkhead for all."""
+
+from mcp_server_langgraph.resilience import Fallback, Hedge, Kind, Pipeline, Retry, Timeout
+
+__all__ = ["listing_of", "writes_of"]
+
+
+def writes_of(pipeline: Pipeline) -> Pipeline:
+    """The same guards, and nothing is ever repeated."""
+    never = Retry(kind=Kind.NON_IDEMPOTENT)
+    guards = [policy for policy in pipeline.policies if not isinstance(policy, (Fallback, Hedge))]
+    same = [never if isinstance(policy, Retry) else policy for policy in guards]
+    return Pipeline(pipeline.name, *same, operation="openfga.write")
+
+
+def listing_of(pipeline: Pipeline, seconds: float) -> Pipeline:
+    """The same guards, with so many seconds for an attempt: a list is much work, and a second copy of it no help."""
+    guards = [policy for policy in pipeline.policies if not isinstance(policy, (Fallback, Hedge))]
+    clocks = [place for place, policy in enumerate(guards) if isinstance(policy, Timeout)]
+    for place in clocks[1:]:
+        guards[place] = Timeout(seconds_for=lambda *_: seconds)
+    return Pipeline(pipeline.name, *guards, operation="openfga.list_objects")
