@@ -12,6 +12,7 @@ import pytest
 
 from tests.server.running import RunningServer, eventually, running_server
 from tests.support.ports import HOST, free_port
+from tests.support.redis_server import RedisServer
 
 JSON_RPC = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
 MODERN = {**JSON_RPC, "mcp-protocol-version": "2026-07-28"}
@@ -138,3 +139,15 @@ async def test_a_dead_dependency_with_a_fallback_degrades_readiness_and_does_not
     assert redis["reachable"] is False
     assert "memory" in redis["degraded_mode"]
     assert ready.json()["services"]["prometheus"]["state"] == "degraded"
+
+
+@pytest.mark.real_time
+async def test_a_stopped_redis_that_still_accepts_connections_degrades_readiness(tmp_path: Path) -> None:
+    with RedisServer(tmp_path / "redis") as redis, running_server(tmp_path, REDIS_URL=redis.url) as server:
+        assert server.ready()["services"]["redis"]["state"] == "up"
+        redis.pause()
+        try:
+            await eventually(lambda: server.ready()["services"]["redis"]["reachable"] is False)
+        finally:
+            redis.resume()
+        await eventually(lambda: server.ready()["services"]["redis"]["state"] == "up")

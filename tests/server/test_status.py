@@ -8,20 +8,22 @@ import pytest
 
 from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline
 from mcp_server_langgraph.server import status
+from mcp_server_langgraph.server.probes import PROBE_SECONDS
 from mcp_server_langgraph.server.status import Dependency, StatusBoard, is_degraded
 
 
-@pytest.fixture
-def reachable(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """Which hosts answer; each probe takes a hundredth of a second."""
-    hosts = {"up.example": True, "down.example": False}
+class Service:
+    """Answers probes after a hundredth of a second, or not at all."""
 
-    async def connects(address: tuple[str, int]) -> bool:
+    def __init__(self, *, works: bool = True) -> None:
+        self.works = works
+        self.probes = 0
+
+    async def probe(self) -> None:
+        self.probes += 1
         await asyncio.sleep(0.01)
-        return hosts[address[0]]
-
-    monkeypatch.setattr(status, "_connects", connects)
-    return hosts
+        if not self.works:
+            raise ConnectionError("down")
 
 
 async def test_an_embedded_service_is_what_it_is() -> None:
@@ -30,9 +32,9 @@ async def test_an_embedded_service_is_what_it_is() -> None:
     assert not is_degraded(services)
 
 
-async def test_a_service_that_answers_and_whose_breakers_are_closed_is_up(reachable: dict[str, bool]) -> None:
+async def test_a_service_that_answers_and_whose_breakers_are_closed_is_up() -> None:
     pipeline = Pipeline("redis", CircuitBreaker("redis"))
-    services = await StatusBoard([Dependency("redis", "sessions", "memory", ("up.example", 1))]).services()
+    services = await StatusBoard([Dependency("redis", "sessions", "memory", Service().probe)]).services()
     assert services["redis"] == {
         "state": "up",
         "mode": "sessions",
@@ -42,22 +44,20 @@ async def test_a_service_that_answers_and_whose_breakers_are_closed_is_up(reacha
     assert pipeline.name == "redis"
 
 
-async def test_an_unreachable_service_is_degraded_before_any_traffic_met_it(
-    reachable: dict[str, bool],
-) -> None:
-    services = await StatusBoard([Dependency("redis", "sessions", "memory", ("down.example", 1))]).services()
+async def test_an_unreachable_service_is_degraded_before_any_traffic_met_it() -> None:
+    services = await StatusBoard(
+        [Dependency("redis", "sessions", "memory", Service(works=False).probe)]
+    ).services()
     assert services["redis"]["state"] == "degraded"
     assert services["redis"]["reachable"] is False
     assert services["redis"]["degraded_mode"] == "memory"
     assert is_degraded(services)
 
 
-async def test_an_open_breaker_degrades_a_service_that_accepts_connections(
-    reachable: dict[str, bool],
-) -> None:
+async def test_an_open_breaker_degrades_a_service_that_accepts_connections() -> None:
     breaker = CircuitBreaker("prometheus")
     pipeline = Pipeline("prometheus", breaker)
-    board = StatusBoard([Dependency("prometheus", "metrics", "last results", ("up.example", 1))])
+    board = StatusBoard([Dependency("prometheus", "metrics", "last results", Service().probe)])
     breaker.force_open()
     assert (await board.services())["prometheus"]["state"] == "degraded"
     breaker.reset()
@@ -79,12 +79,27 @@ async def test_models_are_down_only_when_every_circuit_is_open() -> None:
 
 
 async def test_a_probe_is_not_repeated_within_its_time_and_callers_share_it(
-    reachable: dict[str, bool], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(status.time, "monotonic", lambda: asyncio.get_running_loop().time())
-    board = StatusBoard([Dependency("redis", "sessions", "memory", ("up.example", 1))])
+    service = Service()
+    board = StatusBoard([Dependency("redis", "sessions", "memory", service.probe)])
     await asyncio.gather(board.services(), board.services())
-    reachable["up.example"] = False
+    service.works = False
     assert (await board.services())["redis"]["state"] == "up"
+    assert service.probes == 1
     await asyncio.sleep(status.PROBE_EVERY)
     assert (await board.services())["redis"]["state"] == "degraded"
+
+
+async def test_a_probe_that_never_comes_back_is_cut_and_no_circuit_of_the_service_stands_before_it() -> None:
+    breaker = CircuitBreaker("redis")
+    breaker.force_open()
+    pipeline = Pipeline("redis", breaker)
+    hangs = Dependency("redis", "sessions", "memory", lambda: asyncio.sleep(3600))
+    works = Dependency("keycloak", "identities", "last keys", Service().probe)
+    services = await StatusBoard([hangs, works]).services()
+    assert services["redis"]["reachable"] is False
+    assert services["keycloak"]["reachable"] is True
+    assert asyncio.get_running_loop().time() == pytest.approx(PROBE_SECONDS)
+    assert pipeline.name == "redis"

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mcp_server_langgraph.resilience import registry
+from mcp_server_langgraph.resilience import Pipeline, Timeout, registry
+from mcp_server_langgraph.server.probes import PROBE_SECONDS, Probe
 
 __all__ = ["Dependency", "StatusBoard", "is_degraded"]
 
-PROBE_SECONDS: Final = 0.5
 PROBE_EVERY: Final = 5.0
 """Seconds for which the result of a probe is good: health checks come often, and must not be load themselves."""
 
@@ -23,14 +23,15 @@ _STANDING: Final = frozenset({"closed", "forced_closed", "disabled", "metrics_on
 class Dependency:
     """A service that the server leans on.
 
-    ``mode`` says what the server uses, ``fallback`` what happens while it is down. ``address`` (host and port) is
-    probed; None where there is nothing to reach, or it is not ours to probe. ``facts`` gives what else to tell.
+    ``mode`` says what the server uses, ``fallback`` what happens while it is down. ``probe`` asks
+    whether it works; None where there is nothing to reach, or it is not ours to probe. ``facts`` gives what else to
+    tell.
     """
 
     name: str
     mode: str
     fallback: str = ""
-    address: tuple[str, int] | None = None
+    probe: Probe | None = None
     embedded: bool = False
     facts: Callable[[], dict[str, Any]] = dict
 
@@ -45,6 +46,15 @@ class StatusBoard:
 
     def __init__(self, dependencies: Iterable[Dependency]) -> None:
         self._dependencies = tuple(dependencies)
+        # Outside of the services' own pipelines: a probe has to tell the truth while a circuit is open too.
+        self._probes = {
+            dependency.name: (
+                Pipeline("probe", Timeout(PROBE_SECONDS), operation=dependency.name),
+                dependency.probe,
+            )
+            for dependency in self._dependencies
+            if dependency.probe is not None
+        }
         self._reachable: dict[str, bool] = {}
         self._probed_at = -PROBE_EVERY
         self._probing = asyncio.Lock()
@@ -58,11 +68,8 @@ class StatusBoard:
         return {dependency.name: self._view(dependency) for dependency in self._dependencies}
 
     async def _probe(self) -> None:
-        probed = [dependency for dependency in self._dependencies if dependency.address is not None]
-        answers = await asyncio.gather(*(_connects(dependency.address) for dependency in probed))
-        self._reachable = {
-            dependency.name: answer for dependency, answer in zip(probed, answers, strict=True)
-        }
+        ends = await asyncio.gather(*(pipeline.try_call(probe) for pipeline, probe in self._probes.values()))
+        self._reachable = {name: end.ok for name, end in zip(self._probes, ends, strict=True)}
 
     def _view(self, dependency: Dependency) -> dict[str, Any]:
         if dependency.embedded:
@@ -96,14 +103,3 @@ def breaker_states(service: str) -> dict[str, str]:
         for name, breaker in registry.breakers().items()
         if name == service or name.startswith((f"{service}.", f"{service}:", f"{service}/"))
     }
-
-
-async def _connects(address: tuple[str, int] | None) -> bool:
-    assert address is not None
-    try:
-        async with asyncio.timeout(PROBE_SECONDS):
-            _reader, writer = await asyncio.open_connection(*address)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True

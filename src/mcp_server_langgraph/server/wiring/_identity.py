@@ -23,5 +23,6 @@ def token_check(parts: Parts) -> TokenCheck | None:
 
     verifier = KeycloakVerifier(url, realm, audience, Pipeline.standard("keycloak"))
     parts.closers.append(verifier.aclose)
-    parts.remote("keycloak", f"identities of realm {realm}", "last good keys: limited features", url)
+    probe = parts.http_probes.answers(f"{url}/realms/{realm}/.well-known/openid-configuration", "issuer")
+    parts.remote("keycloak", f"identities of realm {realm}", "last good keys: limited features", probe)
     return keycloak_check(verifier)

@@ -30,5 +30,6 @@ def metrics_source(parts: Parts) -> MetricsSource | None:
     pipeline = Pipeline.standard("prometheus", cache=once, attempt=Timeout(PROMETHEUS_ATTEMPT))
     client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT)
     parts.closers.append(client.aclose)
-    parts.remote("prometheus", "metrics for the agent", "last results, marked with their age", url)
+    probe = parts.http_probes.answers(f"{url}/api/v1/query?query=vector(1)", "status", "success")
+    parts.remote("prometheus", "metrics for the agent", "last results, marked with their age", probe)
     return client

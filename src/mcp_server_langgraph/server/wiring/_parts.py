@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
 
+from mcp_server_langgraph.server.probes import HttpProbes, Probe
 from mcp_server_langgraph.server.status import Dependency
 from mcp_server_langgraph.settings import Settings
 
@@ -20,17 +20,15 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.dependencies: list[Dependency] = []
-        self.closers: list[Closer] = []
+        self.http_probes = HttpProbes()
+        self.closers: list[Closer] = [self.http_probes.aclose]
 
     def embedded(self, name: str, mode: str) -> None:
         """``name`` is played by this process itself."""
         self.dependencies.append(Dependency(name, mode, embedded=True))
 
     def remote(
-        self, name: str, mode: str, fallback: str, url: str, facts: Callable[[], dict[str, Any]] = dict
+        self, name: str, mode: str, fallback: str, probe: Probe, facts: Callable[[], dict[str, Any]] = dict
     ) -> None:
-        """``name`` is at ``url``; ``fallback`` stands in for it. ``facts`` tells more of its state."""
-        parts = urlsplit(url)
-        default = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379}.get(parts.scheme, 0)
-        address = (parts.hostname, parts.port or default) if parts.hostname else None
-        self.dependencies.append(Dependency(name, mode, fallback, address, facts=facts))
+        """``name`` is another process; ``fallback`` stands in for it. ``facts`` tells more of its state."""
+        self.dependencies.append(Dependency(name, mode, fallback, probe, facts=facts))

@@ -28,5 +28,6 @@ def authorizer(parts: Parts) -> Authorizer | None:
     )
     parts.closers.append(built.aclose)
     fallback = f"last known decisions; then fail {settings.openfga_fail_mode}"
-    parts.remote("openfga", "permissions", fallback, settings.openfga_api_url)
+    probe = parts.http_probes.answers(f"{settings.openfga_api_url}/healthz", "status", "SERVING")
+    parts.remote("openfga", "permissions", fallback, probe)
     return built

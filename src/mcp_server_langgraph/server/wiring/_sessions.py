@@ -6,6 +6,7 @@ from typing import Final
 
 from mcp_server_langgraph.auth.session import InMemorySessionStore, SessionStore
 from mcp_server_langgraph.resilience import Pipeline
+from mcp_server_langgraph.server.probes import redis_answers
 
 from ._parts import Parts
 
@@ -29,6 +30,10 @@ def sessions(parts: Parts) -> SessionStore:
     store = RedisSessionStore(url, Pipeline.standard("redis"), memory, ttl=settings.session_ttl_seconds)
     fallback = "sessions in the memory of this process, written back later"
     parts.remote(
-        "redis", "sessions in Redis", fallback, url, lambda: {"messages_to_write_back": store.pending}
+        "redis",
+        "sessions in Redis",
+        fallback,
+        redis_answers(url),
+        lambda: {"messages_to_write_back": store.pending},
     )
     return store
