@@ -17,7 +17,12 @@ from pydantic import BaseModel, Field
 from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConversation
 from mcp_server_langgraph.agent.runner import Agent
 from mcp_server_langgraph.agent.tools import AgentTool, ToolFailed, standard_tools
-from mcp_server_langgraph.auth.session import InMemorySessionStore
+from mcp_server_langgraph.auth.session import (
+    ConversationConflict,
+    InMemorySessionStore,
+    LimitReached,
+    SessionLimits,
+)
 from mcp_server_langgraph.llm.offline import OfflineChatModel
 from mcp_server_langgraph.resilience import CircuitOpen
 
@@ -153,7 +158,7 @@ async def test_a_model_that_never_stops_asking_is_stopped_and_the_answer_says_so
     assert asked == rounds
     assert turn.answer == f"I stopped after {rounds} rounds of tool calls without reaching an answer."
     assert [use.ok for use in turn.tool_calls] == [True] * rounds + [False]
-    kept = await sessions.get(turn.conversation_id)
+    kept = await sessions.get(turn.conversation_id, "me")
     assert kept is not None
     unanswered = {call["id"] for said in kept.messages for call in said.tool_calls}
     assert unanswered == {said.tool_call_id for said in kept.messages if said.role == "tool"}
@@ -223,12 +228,60 @@ async def test_a_turn_is_kept_whole_and_in_order() -> None:
     sessions = InMemorySessionStore()
     agent = an_agent(ask_then_tell("echo", args={"text": "tea"}), tool("echo", echo), sessions=sessions)
     turn = await agent.chat("me", "hello")
-    kept = await sessions.get(turn.conversation_id)
+    kept = await sessions.get(turn.conversation_id, "me")
     assert kept is not None
     assert kept.owner == "me"
     assert [said.role for said in kept.messages] == ["user", "assistant", "tool", "assistant"]
     assert kept.messages[2].name == "echo"
     assert kept.messages[1].tool_calls[0]["args"] == {"text": "tea"}
+
+
+async def test_of_two_turns_at_once_in_one_conversation_the_later_is_told_to_try_again() -> None:
+    gate = asyncio.Event()
+
+    async def answer(messages: list[BaseMessage]) -> AIMessage:
+        if messages[-1].content == "slow":
+            await gate.wait()
+        return AIMessage("answered")
+
+    sessions = InMemorySessionStore()
+    agent = an_agent(answer, sessions=sessions)
+    begun = (await agent.chat("me", "hello")).conversation_id
+    slow = asyncio.create_task(agent.chat("me", "slow", begun))
+    await asyncio.sleep(1)
+    await agent.chat("me", "quick", begun)
+    gate.set()
+    with pytest.raises(ConversationConflict, match="try again"):
+        await slow
+    await agent.chat("me", "slow", begun)
+    kept = await sessions.get(begun, "me")
+    assert kept is not None
+    assert [said.content for said in kept.messages if said.role == "user"] == ["hello", "quick", "slow"]
+
+
+async def test_where_nothing_more_can_be_kept_the_model_is_not_asked() -> None:
+    model = ScriptedModel(script=lambda _: AIMessage("hi"))
+    sessions = InMemorySessionStore(limits=SessionLimits(conversations=1, messages=3))
+    agent = Agent(model, [], sessions, model_name="x")
+    begun = (await agent.chat("me", "hello")).conversation_id
+    for conversation_id in (begun, None):
+        with pytest.raises(LimitReached):
+            await agent.chat("me", "more", conversation_id)
+    assert len(model.seen) == 1
+
+
+async def test_a_turn_of_a_conversation_that_was_deleted_meanwhile_is_not_kept() -> None:
+    sessions = InMemorySessionStore()
+
+    async def delete(_owner: str, _asked: Anything) -> str:
+        await sessions.delete(begun, "me")
+        return "deleted"
+
+    begun = (await an_agent(lambda _: AIMessage("hi"), sessions=sessions).chat("me", "hello")).conversation_id
+    agent = an_agent(ask_then_tell("delete"), tool("delete", delete), sessions=sessions)
+    with pytest.raises(UnknownConversation):
+        await agent.chat("me", "delete it", begun)
+    assert await sessions.get(begun, "me") is None
 
 
 async def test_a_turn_that_fails_leaves_nothing_behind() -> None:

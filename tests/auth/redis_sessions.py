@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
+from mcp_server_langgraph.auth._redis_conversations import owner_tag
 from mcp_server_langgraph.auth.session import Conversation, RedisSessionStore, StoredMessage
 from mcp_server_langgraph.resilience import (
     CircuitBreaker,
@@ -29,6 +30,11 @@ async def opened(url: str, **options: object) -> AsyncIterator[RedisSessionStore
         await store.aclose()
 
 
+def key(name: str, owner: str = "ann", namespace: str = "mcp") -> str:
+    """The key of a conversation."""
+    return f"{namespace}:{{{owner_tag(owner)}}}:conversation:{name}"
+
+
 def said(*texts: str) -> list[StoredMessage]:
     return [StoredMessage.new("user", text) for text in texts]
 
@@ -42,7 +48,7 @@ async def turn(store: RedisSessionStore, text: str) -> tuple[Conversation, Seque
     """What the agent does in one turn, without the model: read the history, keep what was said."""
     began = time.perf_counter()
     with collect_degradations() as notes:
-        await store.get("c")
+        await store.get("c", "ann")
         kept = await store.append("c", "ann", said(text))
     return kept, notes, time.perf_counter() - began
 

@@ -4,7 +4,6 @@ import pytest
 
 from mcp_server_langgraph.auth.session import (
     Conversation,
-    ConversationNotOwned,
     InMemorySessionStore,
     StoredMessage,
 )
@@ -58,7 +57,7 @@ async def test_a_conversation_grows_and_is_not_durable() -> None:
     assert [each.id for each in grown.messages] == ["a", "b"]
     assert grown.title == "what is the time?"
     assert not grown.durable
-    assert await store.get("c") == grown
+    assert await store.get("c", "ann") == grown
 
 
 async def test_a_repeated_append_changes_nothing() -> None:
@@ -67,25 +66,25 @@ async def test_a_repeated_append_changes_nothing() -> None:
     assert await store.append("c", "ann", [message("a", 1.0)]) == once
 
 
-async def test_nobody_adds_to_a_strangers_conversation() -> None:
+async def test_two_owners_may_use_one_id_and_never_meet() -> None:
     store = InMemorySessionStore()
     kept = await store.append("c", "ann", [message("a", 1.0)])
-    with pytest.raises(ConversationNotOwned):
-        await store.append("c", "bob", [message("b", 2.0)])
-    assert await store.get("c") == kept
+    assert await store.get("c", "bob") is None
+    await store.append("c", "bob", [message("b", 2.0)])
+    assert await store.get("c", "ann") == kept
 
 
 async def test_an_unknown_conversation_is_none() -> None:
-    assert await InMemorySessionStore().get("c") is None
+    assert await InMemorySessionStore().get("c", "ann") is None
 
 
 async def test_the_least_recently_used_conversation_makes_room() -> None:
     store = InMemorySessionStore(max_conversations=2)
     for name in ("a", "b"):
         await store.append(name, "ann", [message(name, 1.0)])
-    await store.get("a")
+    await store.get("a", "ann")
     await store.append("c", "ann", [message("c", 1.0)])
-    assert [await store.get(name) is None for name in ("a", "b", "c")] == [False, True, False]
+    assert [await store.get(name, "ann") is None for name in ("a", "b", "c")] == [False, True, False]
     assert len(store) == 2
 
 
@@ -96,10 +95,22 @@ async def test_a_conversation_ends_its_time_after_the_last_append() -> None:
     clock.now += 9.9
     await store.append("c", "ann", [message("b", 2.0)])
     clock.now += 9.9
-    assert await store.get("c") is not None
+    assert await store.get("c", "ann") is not None
     clock.now += 0.1
-    assert await store.get("c") is None
+    assert await store.get("c", "ann") is None
     assert await store.search("ann", "hello") == []
+
+
+@pytest.mark.parametrize("extend", [False, True])
+async def test_a_reading_extends_the_time_where_it_is_asked_to(extend: bool) -> None:
+    clock = Clock()
+    store = InMemorySessionStore(ttl=10.0, extend_on_read=extend, clock=clock)
+    await store.append("c", "ann", [message("a", 1.0)])
+    clock.now += 6.0
+    await store.get("c", "ann")
+    await store.search("ann", "hello")
+    clock.now += 6.0
+    assert (await store.get("c", "ann") is not None) == extend
 
 
 async def test_search_finds_words_in_any_case_in_the_owners_conversations_only() -> None:

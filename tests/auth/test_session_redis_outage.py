@@ -9,7 +9,6 @@ import pytest
 
 from mcp_server_langgraph.auth.session import (
     Conversation,
-    ConversationNotOwned,
     InMemorySessionStore,
     RedisSessionStore,
     SessionsUnavailable,
@@ -54,7 +53,7 @@ async def test_a_hung_server_costs_a_turn_less_than_half_a_second(server: RedisS
         finally:
             server.resume()
         await until(lambda: not store.pending and not store.degraded)
-        assert texts(await store.get("c")) == ["before", "one", "two", "three"]
+        assert texts(await store.get("c", "ann")) == ["before", "one", "two", "three"]
 
 
 async def test_the_loop_is_never_blocked_while_redis_hangs(valkey: RedisServer) -> None:
@@ -91,7 +90,7 @@ async def test_a_cut_network_costs_a_turn_less_than_half_a_second(proxy: TcpProx
         assert notes
         proxy.heal()
         await until(lambda: not store.pending and not store.degraded)
-        assert texts(await store.get("c")) == ["before", "in the outage"]
+        assert texts(await store.get("c", "ann")) == ["before", "in the outage"]
 
 
 async def test_a_reply_cut_in_the_middle_loses_and_doubles_nothing(proxy: TcpProxy) -> None:
@@ -102,7 +101,7 @@ async def test_a_reply_cut_in_the_middle_loses_and_doubles_nothing(proxy: TcpPro
         assert not kept.durable
         proxy.heal()
         await until(lambda: not store.pending and not store.degraded)
-        assert texts(await store.get("c")) == ["before", "said once"]
+        assert texts(await store.get("c", "ann")) == ["before", "said once"]
 
 
 async def test_a_conversation_that_only_another_instance_knows_cannot_be_read_in_the_outage(
@@ -112,21 +111,21 @@ async def test_a_conversation_that_only_another_instance_knows_cannot_be_read_in
         await other.append("c", "ann", said("elsewhere"))
         valkey.kill()
         with pytest.raises(SessionsUnavailable):
-            await store.get("c")
+            await store.get("c", "ann")
 
 
 async def test_conversations_begin_and_are_searched_in_the_outage(valkey: RedisServer) -> None:
     async with opened(valkey.url) as store:
         valkey.kill()
         await store.append("new", "ann", said("begun without Redis"))
-        assert texts(await store.get("new")) == ["begun without Redis"]
+        assert texts(await store.get("new", "ann")) == ["begun without Redis"]
         assert [hit.conversation_id for hit in await store.search("ann", "begun")] == ["new"]
-        with pytest.raises(ConversationNotOwned):
-            await store.append("new", "bob", said("not mine"))
+        await store.append("new", "bob", said("another's of the same name"))
         valkey.start()
         await until(lambda: not store.pending)
     async with opened(valkey.url) as other:
-        assert texts(await other.get("new")) == ["begun without Redis"]
+        assert texts(await other.get("new", "ann")) == ["begun without Redis"]
+        assert texts(await other.get("new", "bob")) == ["another's of the same name"]
 
 
 async def test_more_than_may_wait_is_refused_not_forgotten(valkey: RedisServer) -> None:
@@ -136,7 +135,7 @@ async def test_more_than_may_wait_is_refused_not_forgotten(valkey: RedisServer) 
         with pytest.raises(SessionsUnavailable):
             await store.append("c", "ann", said("three"))
         assert store.pending == 2
-        assert texts(await store.get("c")) == ["one", "two"]
+        assert texts(await store.get("c", "ann")) == ["one", "two"]
         valkey.start()
 
 
@@ -179,7 +178,7 @@ async def test_a_store_on_nothing_at_all_starts_and_serves(tmp_path: Path) -> No
         assert seconds < TURN
         assert not kept.durable
         assert notes
-        assert await memory.get("c") is not None
+        assert await memory.get("c", "ann") is not None
 
 
 async def turn_on_new(store: RedisSessionStore) -> tuple[Conversation, Sequence[Degradation], float]:

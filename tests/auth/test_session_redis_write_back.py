@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from mcp_server_langgraph.auth.session import Conversation
+from mcp_server_langgraph.auth.session import Conversation, SessionError
 from mcp_server_langgraph.resilience import current_deadline, registry, timeout
-from tests.auth.redis_sessions import breaker_of, opened, plain, said, texts, turn
+from tests.auth.redis_sessions import breaker_of, key, opened, plain, said, texts, turn
 from tests.support.eventually import until
 from tests.support.ports import HOST
 from tests.support.redis_server import RedisServer
@@ -28,7 +28,7 @@ async def test_after_the_restart_the_conversation_is_whole_there(server: RedisSe
         assert kept.durable
         assert notes == []
     async with opened(server.url) as other:
-        assert texts(await other.get("c")) == ["before", "one", "two", "three", "after"]
+        assert texts(await other.get("c", "ann")) == ["before", "one", "two", "three", "after"]
 
 
 async def test_an_open_breaker_does_not_delay_the_write_back_for_its_whole_open_time(
@@ -48,15 +48,15 @@ async def test_an_open_breaker_does_not_delay_the_write_back_for_its_whole_open_
 async def test_two_instances_write_their_outages_back_into_one_conversation(valkey: RedisServer) -> None:
     async with opened(valkey.url) as one, opened(valkey.url) as other:
         await one.append("c", "ann", said("before"))
-        await other.get("c")
+        await other.get("c", "ann")
         valkey.kill()
         await one.append("c", "ann", said("one"))
         await other.append("c", "ann", said("two"))
         await one.append("c", "ann", said("three"))
         valkey.start()
         await until(lambda: not one.pending and not other.pending)
-        assert texts(await one.get("c")) == ["before", "one", "two", "three"]
-        assert texts(await other.get("c")) == ["before", "one", "two", "three"]
+        assert texts(await one.get("c", "ann")) == ["before", "one", "two", "three"]
+        assert texts(await other.get("c", "ann")) == ["before", "one", "two", "three"]
 
 
 async def test_a_read_right_after_the_outage_does_not_lose_what_still_waits(valkey: RedisServer) -> None:
@@ -66,7 +66,7 @@ async def test_a_read_right_after_the_outage_does_not_lose_what_still_waits(valk
         await store.append("c", "ann", said("in the outage"))
         valkey.start()
         registry.breakers()["redis"].reset()
-        assert texts(await store.get("c")) == ["before", "in the outage"]
+        assert texts(await store.get("c", "ann")) == ["before", "in the outage"]
         assert texts(await store.append("c", "ann", said("after"))) == ["before", "in the outage", "after"]
 
 
@@ -83,7 +83,7 @@ async def test_what_joins_the_backlog_during_a_write_back_is_written_too(proxy: 
         assert store.pending == 2
         await until(lambda: not store.pending)
         proxy.slow(0)
-        assert texts(await store.get("c")) == ["one", "two"]
+        assert texts(await store.get("c", "ann")) == ["one", "two"]
 
 
 async def test_outage_after_outage_nothing_is_lost(valkey: RedisServer) -> None:
@@ -98,7 +98,7 @@ async def test_outage_after_outage_nothing_is_lost(valkey: RedisServer) -> None:
             registry.breakers()["redis"].reset()
             await until(lambda: not store.pending and not store.degraded)
     async with opened(valkey.url) as other:
-        assert texts(await other.get("c")) == expected
+        assert texts(await other.get("c", "ann")) == expected
 
 
 async def test_what_redis_acknowledged_and_lost_is_written_again(valkey: RedisServer) -> None:
@@ -106,25 +106,25 @@ async def test_what_redis_acknowledged_and_lost_is_written_again(valkey: RedisSe
         first, second = said("kept on disk", "lost with the last second")
         await store.append("c", "ann", [first])
         await store.append("c", "ann", [second])
-        await redis.hdel("mcp:conversation:c", f"message:{second.id}")
-        assert texts(await store.get("c")) == ["kept on disk", "lost with the last second"]
+        await redis.hdel(key("c"), f"message:{second.id}")
+        assert texts(await store.get("c", "ann")) == ["kept on disk", "lost with the last second"]
         await until(lambda: not store.pending)
     async with opened(valkey.url) as other:
-        assert texts(await other.get("c")) == ["kept on disk", "lost with the last second"]
+        assert texts(await other.get("c", "ann")) == ["kept on disk", "lost with the last second"]
 
 
 async def test_one_conversation_that_redis_refuses_does_not_hold_up_the_others(valkey: RedisServer) -> None:
     async with opened(valkey.url) as store:
         async with plain(valkey) as redis:
-            await redis.set("mcp:conversation:wrong", "not a hash")
+            await redis.set(key("wrong"), "not a hash")
         valkey.kill()
         await store.append("wrong", "ann", said("stuck"))
         await store.append("right", "ann", said("fine"))
         valkey.start()
         await until(lambda: store.pending == 1)
-        assert texts(await store.get("right")) == ["fine"]
+        assert texts(await store.get("right", "ann")) == ["fine"]
         async with plain(valkey) as redis:
-            await redis.delete("mcp:conversation:wrong")
+            await redis.delete(key("wrong"))
         await until(lambda: not store.pending)
 
 
@@ -134,7 +134,7 @@ async def test_closing_writes_what_still_waits(valkey: RedisServer) -> None:
         await store.append("c", "ann", said("almost lost"))
         valkey.start()
     async with opened(valkey.url) as other:
-        assert texts(await other.get("c")) == ["almost lost"]
+        assert texts(await other.get("c", "ann")) == ["almost lost"]
 
 
 async def test_the_write_back_is_not_bound_by_the_deadline_of_the_request_that_began_it(
@@ -144,10 +144,10 @@ async def test_the_write_back_is_not_bound_by_the_deadline_of_the_request_that_b
         bound: list[bool] = []
         write = store._redis.append
 
-        async def watched(*args: Any) -> Conversation | None:
+        async def watched(*args: Any, **kwargs: Any) -> Conversation | SessionError:
             deadline = current_deadline()
             bound.append(deadline is not None and deadline.parent is not None)
-            return await write(*args)
+            return await write(*args, **kwargs)
 
         valkey.kill()
         async with timeout(10):
@@ -170,4 +170,4 @@ async def test_an_append_after_the_outage_takes_along_what_waits(valkey: RedisSe
         assert kept.durable
         assert store.pending == 0
     async with opened(valkey.url) as other:
-        assert texts(await other.get("c")) == ["before", "in the outage", "after"]
+        assert texts(await other.get("c", "ann")) == ["before", "in the outage", "after"]

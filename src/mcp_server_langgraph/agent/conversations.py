@@ -20,7 +20,7 @@ class ModelRefused(RuntimeError):
 
 async def own_conversation(sessions: SessionStore, owner: str, conversation_id: str) -> Conversation:
     """The owner's conversation. Raises UnknownConversation, SessionsUnavailable."""
-    conversation = await sessions.get(conversation_id)
+    conversation = await sessions.get(conversation_id, owner)
     if conversation is None or conversation.owner != owner:
         raise UnknownConversation(conversation_id)
     return conversation

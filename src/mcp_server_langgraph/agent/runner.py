@@ -15,7 +15,7 @@ from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConver
 from mcp_server_langgraph.agent.graph import AgentState, Progress, RunContext, build_graph
 from mcp_server_langgraph.agent.messages import from_stored, to_stored
 from mcp_server_langgraph.agent.tool import AgentTool
-from mcp_server_langgraph.auth.session import ConversationNotOwned, SessionStore
+from mcp_server_langgraph.auth.session import ConversationDeleted, ConversationNotOwned, SessionStore
 from mcp_server_langgraph.resilience.integrations.langchain import facts_of, reason
 
 __all__ = ["Agent", "ToolUse", "Turn"]
@@ -74,18 +74,25 @@ class Agent:
         """Answer ``message``; None begins a new conversation.
 
         The turn is kept as a whole once it is answered: one that fails or is cancelled leaves nothing behind.
-        Raises UnknownConversation, ModelRefused, and what means that model or session store are unavailable.
+        So does one that was overtaken by another turn of the same conversation (ConversationConflict): its answer knows
+        nothing of the other's.
+        Raises UnknownConversation, ModelRefused, SessionError, and what means that the model is unavailable.
         """
-        history: list[BaseMessage] = []
-        if conversation_id is None:
-            conversation_id = uuid.uuid4().hex
-        else:
-            history = from_stored((await own_conversation(self._sessions, owner, conversation_id)).messages)
+        conversation = None
+        if conversation_id is not None:
+            conversation = await own_conversation(self._sessions, owner, conversation_id)
+        # A model's answer costs money: what could not be kept is refused before it is asked.
+        await self._sessions.ensure_room(owner, conversation)
+        conversation_id = conversation_id or uuid.uuid4().hex
+        history = from_stored(conversation.messages) if conversation is not None else []
+        version = conversation.version if conversation is not None else 0
         asked: list[BaseMessage] = [*history, HumanMessage(message)]
         said = (await self._run(asked, RunContext(owner, progress or _silent)))[len(history) :]
         try:
-            kept = await self._sessions.append(conversation_id, owner, to_stored(said))
-        except ConversationNotOwned:
+            kept = await self._sessions.append(
+                conversation_id, owner, to_stored(said), expected_version=version
+            )
+        except (ConversationDeleted, ConversationNotOwned):
             raise UnknownConversation(conversation_id) from None
         return self._turn(conversation_id, said, kept.durable)
 

@@ -7,45 +7,17 @@ therefore merge without loss: the union of their messages, ordered by `(created_
 
 import itertools
 import json
-import re
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-__all__ = [
-    "Conversation",
-    "ConversationNotOwned",
-    "SearchHit",
-    "SessionError",
-    "SessionStore",
-    "SessionsUnavailable",
-    "StoredMessage",
-]
+__all__ = ["Conversation", "StoredMessage"]
 
 _TITLE_LENGTH = 80
-_SNIPPET_MARGIN = 80
 _counter = itertools.count()
-
-
-class SessionError(Exception):
-    """Base of the session stores' own errors."""
-
-
-class ConversationNotOwned(SessionError):
-    """The conversation belongs to somebody else. Nothing was read or written."""
-
-
-class SessionsUnavailable(SessionError):
-    """The store cannot be asked, and nothing held here can stand in for it.
-
-    `retry_after` is in seconds, None when unknown.
-    """
-
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +59,12 @@ class StoredMessage:
             tool_call_id=tool_call_id,
         )
 
+    @property
+    def size(self) -> int:
+        """Bytes of what was said, and of the tools' arguments: what an owner's limit counts."""
+        said = len(self.content.encode("utf-8", "surrogatepass"))
+        return said + sum(len(json.dumps(dict(call))) for call in self.tool_calls)
+
     def to_json(self) -> str:
         record: dict[str, Any] = {
             "id": self.id,
@@ -107,17 +85,20 @@ class StoredMessage:
         """The message that `to_json` wrote. Raises ValueError for anything else."""
         try:
             record = json.loads(text)
-            return cls(
+            message = cls(
                 id=str(record["id"]),
                 role=str(record["role"]),
                 content=str(record["content"]),
                 created_at=float(record["created_at"]),
-                name=record.get("name"),
-                tool_calls=tuple(record.get("tool_calls", ())),
-                tool_call_id=record.get("tool_call_id"),
+                name=_text_or_none(record.get("name")),
+                tool_calls=tuple({**call, "id": call["id"]} for call in record.get("tool_calls", ())),
+                tool_call_id=_text_or_none(record.get("tool_call_id")),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError("not a stored message") from error
+        if not math.isfinite(message.created_at):
+            raise ValueError("not a time")
+        return message
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +106,8 @@ class Conversation:
     """A conversation as one store sees it.
 
     Times are seconds since the epoch. `durable` is False while any of its messages is held only in the memory
-    of this process.
+    of this process. `version` is the number of messages: they only ever join, so two copies of a conversation are the
+    same exactly if their versions are.
     """
 
     id: str
@@ -135,12 +117,28 @@ class Conversation:
     title: str
     messages: tuple[StoredMessage, ...] = field(repr=False)
     durable: bool
+    version: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that was said."""
+        return sum(message.size for message in self.messages)
 
     @classmethod
     def of(
-        cls, conversation_id: str, owner: str, messages: Iterable[StoredMessage], *, now: float, durable: bool
+        cls,
+        conversation_id: str,
+        owner: str,
+        messages: Iterable[StoredMessage],
+        *,
+        now: float,
+        durable: bool,
+        hidden: int = 0,
     ) -> "Conversation":
-        """The conversation of these messages; of two with one id the first counts. `now` dates an empty one."""
+        """The conversation of these messages; of two with one id the first counts. `now` dates an empty one.
+
+        `hidden`: how many more there are that cannot be read.
+        """
         unique: dict[str, StoredMessage] = {}
         for message in messages:
             unique.setdefault(message.id, message)
@@ -153,82 +151,16 @@ class Conversation:
             title=_title(ordered),
             messages=ordered,
             durable=durable,
+            version=len(ordered) + hidden,
         )
 
-
-@dataclass(frozen=True, slots=True)
-class SearchHit:
-    """A message that matches a search, with what stands around the match. It has `terms` of the query's words."""
-
-    conversation_id: str
-    title: str
-    message_id: str
-    role: str
-    snippet: str
-    created_at: float
-    terms: int = 1
-
-
-class SessionStore(Protocol):
-    """Where conversations are kept."""
-
-    async def get(self, conversation_id: str) -> Conversation | None:
-        """The conversation, or None if there is none. Ownership is the caller's to check.
-
-        Raises SessionsUnavailable when that cannot be known.
-        """
-        ...
-
-    async def append(
-        self, conversation_id: str, owner: str, messages: Sequence[StoredMessage]
-    ) -> Conversation:
-        """Add messages, begin the conversation if it is new, and give back the whole of it.
-
-        Messages that are there already (by id) are left as they are, so repeating an append is safe.
-        Raises ConversationNotOwned, SessionsUnavailable.
-        """
-        ...
-
-    async def search(self, owner: str, query: str, limit: int = 10) -> list[SearchHit]:
-        """What the user and the assistant said in this owner's conversations that holds words of the query.
-
-        Case is ignored. Messages with more of the words come first, then newer ones.
-        """
-        ...
-
-    async def aclose(self) -> None:
-        """Write what can still be written and give connections back."""
-        ...
-
-
-def search_messages(conversation: Conversation, patterns: Sequence[re.Pattern[str]]) -> Iterable[SearchHit]:
-    """The hits of one conversation, oldest first."""
-    for message in conversation.messages:
-        if message.role not in ("user", "assistant"):
-            continue
-        found = [match for pattern in patterns if (match := pattern.search(message.content))]
-        if found:
-            yield SearchHit(
-                conversation_id=conversation.id,
-                title=conversation.title,
-                message_id=message.id,
-                role=message.role,
-                snippet=_snippet(message.content, min(match.start() for match in found)),
-                created_at=message.created_at,
-                terms=len(found),
-            )
-
-
-def search_patterns(query: str) -> list[re.Pattern[str]]:
-    """One pattern for each different word of the query."""
-    words = dict.fromkeys(word.casefold() for word in query.split())
-    return [re.compile(re.escape(word), re.IGNORECASE) for word in words]
-
-
-def best_hits(hits: Iterable[SearchHit], limit: int) -> list[SearchHit]:
-    """The best `limit` hits in the order that `SessionStore.search` promises."""
-    ranked = sorted(hits, key=lambda hit: (-hit.terms, -hit.created_at, hit.message_id))
-    return ranked[: max(limit, 0)]
+    def with_messages(
+        self, messages: Iterable[StoredMessage], *, now: float, durable: bool
+    ) -> "Conversation":
+        """It and these messages, those that it has already left out."""
+        hidden = self.version - len(self.messages)
+        together = (*self.messages, *messages)
+        return Conversation.of(self.id, self.owner, together, now=now, durable=durable, hidden=hidden)
 
 
 def _title(messages: Sequence[StoredMessage]) -> str:
@@ -237,8 +169,7 @@ def _title(messages: Sequence[StoredMessage]) -> str:
     return words if len(words) <= _TITLE_LENGTH else words[: _TITLE_LENGTH - 1].rstrip() + "…"
 
 
-def _snippet(content: str, position: int) -> str:
-    start = max(position - _SNIPPET_MARGIN, 0)
-    end = position + _SNIPPET_MARGIN
-    words = " ".join(content[start:end].split())
-    return ("…" if start else "") + words + ("…" if end < len(content) else "")
+def _text_or_none(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("not a text")
+    return value

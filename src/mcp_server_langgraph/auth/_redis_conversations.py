@@ -1,146 +1,230 @@
-"""Conversations in Redis, one hash each: what goes over the wire, and nothing about what to do when it fails.
+"""Conversations in Redis: what goes over the wire, and nothing about what to do when it fails.
 
-    {namespace}:conversation:{id}   hash: "owner", and "message:<message id>" -> JSON of each message
-    {namespace}:owner:{owner}       sorted set of the owner's conversation ids, by time of the last append
+    {namespace}:{<tag>}:conversation:<id>   hash, see `_session_scripts`
+    {namespace}:{<tag>}:conversations       sorted set of the owner's conversation ids, by time of the last append
 
-A hash keeps a conversation in one key, so it expires or is evicted as a whole, and HSETNX makes an append a
-merge: repeating one, or two instances writing back what they held, adds each message once. The append is one Lua
-script, so it is atomic and takes one round trip. Its keys are not in one slot: Redis Cluster is not supported.
+The tag is a digest of the owner. It keeps owners apart: an id is looked up among its owner's only, so nobody can name
+another's, choose it before it exists, or guess it. And its braces keep all of an owner's keys in one slot of a Redis
+Cluster, so what spans them (the index, the limits) is one atomic step there too.
 """
 
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
 
 from redis import exceptions
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 
+from mcp_server_langgraph.auth import _session_scripts as scripts
 from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
+from mcp_server_langgraph.auth._redis_client import connect, refuses_for_now
+from mcp_server_langgraph.auth._session_errors import (
+    ConversationConflict,
+    ConversationDeleted,
+    ConversationNotOwned,
+    LimitReached,
+    SessionDamaged,
+    SessionError,
+)
+from mcp_server_langgraph.auth._session_limits import SessionLimits
 
-__all__ = ["RedisConversations"]
+__all__ = ["RedisConversations", "owner_tag"]
 
 _log = logging.getLogger(__name__)
 
-# Bounds one send or receive when the pipeline's attempt timeout does not (the resilience switch is off).
-_SOCKET_TIMEOUT: Final = 0.4
-# The bulkhead bounds the connections; the pool must not be a second, hidden limit that looks like an outage.
-_POOL_LIMIT: Final = 10_000
 _MESSAGE: Final = b"message:"
-# Replies that mean "not now". For redis-py they are plain ResponseErrors, like those of a wrong command.
-_NOT_NOW: Final = ("MISCONF ", "NOREPLICAS ", "BUSY ")
+_NO_LIMITS: Final = SessionLimits(None, None, None)
 
-_APPEND: Final = """
-local owner = redis.call('HGET', KEYS[1], 'owner')
-if owner and owner ~= ARGV[1] then return false end
-redis.call('HSETNX', KEYS[1], 'owner', ARGV[1])
-for i = 5, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end
-redis.call('ZADD', KEYS[2], ARGV[3], ARGV[4])
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', ARGV[3] - ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('PEXPIRE', KEYS[2], ARGV[2])
-return redis.call('HGETALL', KEYS[1])
-"""
+
+def owner_tag(owner: str) -> str:
+    """What stands for an owner in keys: 32 hexadecimal digits."""
+    return hashlib.sha256(_bytes(owner)).hexdigest()[:32]
 
 
 class RedisConversations:
     """The session store's operations on a Redis server: one attempt each, raising what redis-py raises.
 
-    `ttl` is the seconds a conversation is kept after its last append. `clock` gives seconds since the epoch.
+    `ttl` is the seconds a conversation is kept after its last append (and reading, where `extend_on_read`). `clock`
+    gives seconds since the epoch.
     """
 
     def __init__(
-        self, url: str, *, ttl: float, namespace: str, clock: Callable[[], float] = time.time
+        self,
+        url: str,
+        *,
+        ttl: float,
+        namespace: str,
+        limits: SessionLimits,
+        extend_on_read: bool = False,
+        ca_file: str | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        self._redis: Any = Redis.from_url(
-            url,
-            retry=Retry(NoBackoff(), 0),
-            socket_timeout=_SOCKET_TIMEOUT,
-            socket_connect_timeout=_SOCKET_TIMEOUT,
-            max_connections=_POOL_LIMIT,
-            # Would read redis-py's package metadata from disk for each connection: up to 50 ms of a blocked loop.
-            driver_info=None,
-            # Would stretch the socket timeout to 10 s whenever the server announces maintenance.
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        )
+        if "{" in namespace:
+            raise ValueError(f"namespace must not contain a brace: {namespace!r}")
+        self.client = connect(url, ca_file=ca_file)
         self._ttl_ms = int(ttl * 1000)
         self._namespace = namespace
+        self._limits = limits
+        self._extend_on_read = extend_on_read
         self._clock = clock
 
     async def append(
-        self, conversation_id: str, owner: str, messages: Sequence[StoredMessage]
-    ) -> Conversation | None:
-        """Merge the messages in and give the whole conversation; None if it belongs to somebody else."""
-        fields = [
-            part for message in messages for part in (_MESSAGE + message.id.encode(), message.to_json())
-        ]
-        keys = (self._conversation_key(conversation_id), self._owner_key(owner))
-        now_ms = int(self._clock() * 1000)
-        reply = await self._ask(
-            "EVAL", _APPEND, 2, *keys, owner, self._ttl_ms, now_ms, conversation_id, *fields
-        )
-        if reply is None:
-            return None
-        record = dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list) else reply
-        return self._conversation(conversation_id, record)
+        self,
+        conversation_id: str,
+        owner: str,
+        messages: Sequence[StoredMessage],
+        *,
+        earlier: Sequence[StoredMessage] = (),
+        expected_version: int | None = None,
+    ) -> Conversation | SessionError:
+        """Merge the messages in and give the whole conversation, or why they were refused.
 
-    async def get(self, conversation_id: str) -> Conversation | None:
-        record = await self._ask("HGETALL", self._conversation_key(conversation_id))
-        return self._conversation(conversation_id, record)
+        `earlier` messages were acknowledged already: they are merged before and in any case.
+        """
+        limits = self._limits if messages else _NO_LIMITS
+        status, *rest = await self._run(
+            scripts.APPEND,
+            (self._conversation_key(owner, conversation_id), self._index_key(owner)),
+            _bytes(owner),
+            self._ttl_ms,
+            self._now_ms(),
+            _bytes(conversation_id),
+            self._prefix(owner),
+            limits.conversations or 0,
+            limits.messages or 0,
+            limits.bytes or 0,
+            -1 if expected_version is None else expected_version,
+            len(earlier),
+            *(part for message in (*earlier, *messages) for part in _fields(message)),
+        )
+        if status == b"ok":
+            return self._conversation(conversation_id, owner, _record(rest[0])) or SessionDamaged()
+        return self._refused(status.decode(), _record(rest[0]) if rest else {})
+
+    async def get(self, conversation_id: str, owner: str) -> Conversation | None:
+        key = self._conversation_key(owner, conversation_id)
+        if self._extend_on_read:
+            keys = (key, self._index_key(owner))
+            now = self._now_ms()
+            record = await self._run(scripts.READ, keys, self._ttl_ms, now, _bytes(conversation_id))
+        else:
+            record = await self._ask(self.client.execute_command("HGETALL", key))
+        return self._conversation(conversation_id, owner, _record(record))
 
     async def latest(self, owner: str, limit: int) -> list[str]:
         """Ids of the owner's conversations, the one appended to last first."""
-        ids = await self._ask("ZREVRANGE", self._owner_key(owner), 0, limit - 1)
-        return [cast(bytes, name).decode() for name in ids]
+        ids = await self._ask(self.client.execute_command("ZREVRANGE", self._index_key(owner), 0, limit - 1))
+        return [name.decode(errors="replace") for name in ids]
 
-    async def get_many(self, conversation_ids: Sequence[str]) -> list[Conversation]:
-        """Those that exist and can be read."""
-        async with self._redis.pipeline(transaction=False) as commands:
-            for name in conversation_ids:
-                commands.hgetall(self._conversation_key(name))
-            records = await commands.execute(raise_on_error=False)
-        found: list[Conversation] = []
-        for name, record in zip(conversation_ids, records, strict=True):
-            if isinstance(record, exceptions.ConnectionError):
-                raise record
-            if isinstance(record, dict) and (conversation := self._conversation(name, record)):
-                found.append(conversation)
-        return found
+    async def get_many(self, conversation_ids: Sequence[str], owner: str) -> list[Conversation]:
+        """Those of the owner's that exist and can be read."""
+        keys = [self._conversation_key(owner, name) for name in conversation_ids]
+        records = await self._run(scripts.MANY, keys)
+        found = (
+            self._conversation(name, owner, _record(record))
+            for name, record in zip(conversation_ids, records, strict=True)
+        )
+        return [conversation for conversation in found if conversation is not None]
+
+    async def count(self, owner: str) -> int:
+        """How many conversations the owner has."""
+        counted = await self._run(scripts.COUNT, (self._index_key(owner),), self._now_ms(), self._ttl_ms)
+        return int(counted)
+
+    async def delete(self, conversation_id: str, owner: str, *, anyway: bool = False) -> bool:
+        """False if there was none. `anyway`: something may be on its way there, and is to be refused."""
+        keys = (self._conversation_key(owner, conversation_id), self._index_key(owner))
+        arguments = (_bytes(owner), self._ttl_ms, _bytes(conversation_id), int(anyway))
+        return bool(await self._run(scripts.DELETE, keys, *arguments))
+
+    async def delete_all(self, owner: str, others: Sequence[str]) -> list[str]:
+        """Delete all of the owner's, and `others` of which something may be on its way. Gives the ids of the former."""
+        arguments = (_bytes(owner), self._ttl_ms, self._prefix(owner), *map(_bytes, others))
+        ids = await self._run(scripts.DELETE_ALL, (self._index_key(owner),), *arguments)
+        return [name.decode(errors="replace") for name in ids]
 
     async def ping(self) -> None:
-        await self._ask("PING")
+        await self._ask(self.client.ping())
 
     async def aclose(self) -> None:
-        await self._redis.aclose()
+        await self.client.aclose()
 
-    async def _ask(self, *command: Any) -> Any:
+    async def _run(self, script: str, keys: Sequence[bytes], *arguments: Any) -> Any:
+        return await self._ask(self.client.execute_command("EVAL", script, len(keys), *keys, *arguments))
+
+    async def _ask(self, answer: Awaitable[Any]) -> Any:
         try:
-            return await self._redis.execute_command(*command)
+            return await answer
         except exceptions.ResponseError as error:
-            if str(error).startswith(_NOT_NOW):
+            if refuses_for_now(error):
                 raise exceptions.ConnectionError(f"Redis refuses for now: {error}") from error
+            if "WRONGTYPE" in str(error):
+                raise SessionDamaged("what is kept under this name is no conversation") from error
             raise
 
-    def _conversation(self, conversation_id: str, record: Mapping[bytes, bytes]) -> Conversation | None:
-        owner = record.get(b"owner")
-        if owner is None:
+    def _refused(self, why: str, record: Mapping[bytes, bytes]) -> SessionError:
+        match why:
+            case "conflict":
+                return ConversationConflict(_number(record, b"count"))
+            case "deleted":
+                return ConversationDeleted("the conversation was deleted")
+            case "foreign":
+                return ConversationNotOwned("what is kept under this name is not this owner's")
+            case _:
+                return LimitReached(why, getattr(self._limits, why))
+
+    def _conversation(
+        self, conversation_id: str, owner: str, record: Mapping[bytes, bytes]
+    ) -> Conversation | None:
+        if record.get(b"owner") != _bytes(owner):
+            if record:
+                _log.error("a conversation in Redis is not its owner's and is left out")
             return None
-        messages = _readable(text for name, text in record.items() if name.startswith(_MESSAGE))
-        return Conversation.of(conversation_id, owner.decode(), messages, now=self._clock(), durable=True)
+        if b"deleted" in record:
+            return None
+        messages = _readable(record)
+        hidden = _number(record, b"count") - len({message.id for message in messages})
+        now = self._clock()
+        return Conversation.of(conversation_id, owner, messages, now=now, durable=True, hidden=hidden)
 
-    def _conversation_key(self, conversation_id: str) -> str:
-        return f"{self._namespace}:conversation:{conversation_id}"
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)
 
-    def _owner_key(self, owner: str) -> str:
-        return f"{self._namespace}:owner:{owner}"
+    def _prefix(self, owner: str) -> bytes:
+        return f"{self._namespace}:{{{owner_tag(owner)}}}:conversation:".encode()
+
+    def _conversation_key(self, owner: str, conversation_id: str) -> bytes:
+        return self._prefix(owner) + _bytes(conversation_id)
+
+    def _index_key(self, owner: str) -> bytes:
+        return f"{self._namespace}:{{{owner_tag(owner)}}}:conversations".encode()
 
 
-def _readable(texts: Iterable[bytes]) -> list[StoredMessage]:
+def _bytes(text: str) -> bytes:
+    # A lone surrogate, which JSON from a client can hold, becomes an escape that JSON reads back.
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _fields(message: StoredMessage) -> tuple[bytes, bytes, int]:
+    return _MESSAGE + _bytes(message.id), _bytes(message.to_json()), message.size
+
+
+def _record(reply: Any) -> Mapping[bytes, bytes]:
+    """A hash as a mapping: RESP3 sends one, a script a list."""
+    return dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list) else reply
+
+
+def _number(record: Mapping[bytes, bytes], name: bytes) -> int:
+    digits = record.get(name, b"0")
+    return int(digits) if digits.isdigit() else 0
+
+
+def _readable(record: Mapping[bytes, bytes]) -> list[StoredMessage]:
     messages = []
-    for text in texts:
+    for name, text in record.items():
+        if not name.startswith(_MESSAGE):
+            continue
         try:
             messages.append(StoredMessage.from_json(text))
         except ValueError:

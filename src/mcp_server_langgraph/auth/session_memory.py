@@ -3,25 +3,35 @@
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from mcp_server_langgraph.auth._conversation import (
-    Conversation,
-    ConversationNotOwned,
+from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
+from mcp_server_langgraph.auth._conversation_search import (
     SearchHit,
-    StoredMessage,
     best_hits,
     search_messages,
     search_patterns,
 )
+from mcp_server_langgraph.auth._session_errors import ConversationConflict, ConversationDeleted, SessionError
+from mcp_server_langgraph.auth._session_limits import SessionLimits
 
 __all__ = ["InMemorySessionStore"]
+
+Name = tuple[str, str]
+"""Owner and conversation id."""
+
+
+class _Kept(NamedTuple):
+    conversation: Conversation | None  # None: deleted
+    touched: float
 
 
 class InMemorySessionStore:
     """Conversations of one process, bounded in number and age; gone when the process ends.
 
-    The least recently used conversation makes room for a new one beyond `max_conversations`. `ttl` is the
-    seconds a conversation is kept after its last append, None: for ever. `clock`: seconds since the epoch.
+    The least recently used conversation makes room for a new one beyond `max_conversations`, which bounds this
+    process's memory; `limits` bound one owner. `ttl` is the seconds a conversation is kept after its last append, and
+    after its last reading too where `extend_on_read`; None: for ever. `clock`: seconds since the epoch.
     """
 
     def __init__(
@@ -29,6 +39,8 @@ class InMemorySessionStore:
         max_conversations: int = 10_000,
         ttl: float | None = 86_400.0,
         *,
+        limits: SessionLimits | None = None,
+        extend_on_read: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if max_conversations < 1:
@@ -37,66 +49,144 @@ class InMemorySessionStore:
             raise ValueError(f"ttl must be more than 0 seconds or None, not {ttl}")
         self._max_conversations = max_conversations
         self._ttl = ttl
+        self._limits = limits or SessionLimits()
+        self._extend_on_read = extend_on_read
         self._clock = clock
-        self._kept: OrderedDict[str, tuple[Conversation, float]] = OrderedDict()
+        self._kept: OrderedDict[Name, _Kept] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return sum(kept.conversation is not None for kept in self._kept.values())
 
-    async def get(self, conversation_id: str) -> Conversation | None:
-        return self.peek(conversation_id)
+    async def get(self, conversation_id: str, owner: str) -> Conversation | None:
+        return self.read(conversation_id, owner)
 
     async def append(
-        self, conversation_id: str, owner: str, messages: Sequence[StoredMessage]
+        self,
+        conversation_id: str,
+        owner: str,
+        messages: Sequence[StoredMessage],
+        *,
+        expected_version: int | None = None,
     ) -> Conversation:
+        refusal = self.refusal(conversation_id, owner, messages, expected_version)
+        if refusal is not None:
+            raise refusal
         now = self._clock()
-        known = self.peek(conversation_id)
-        if known is not None and known.owner != owner:
-            raise ConversationNotOwned(f"conversation {conversation_id!r} belongs to somebody else")
-        earlier = known.messages if known is not None else ()
-        grown = Conversation.of(conversation_id, owner, (*earlier, *messages), now=now, durable=False)
+        known = self.peek(conversation_id, owner)
+        grown = (
+            Conversation.of(conversation_id, owner, messages, now=now, durable=False)
+            if known is None
+            else known.with_messages(messages, now=now, durable=False)
+        )
         self.put(grown)
         return grown
+
+    async def ensure_room(self, owner: str, conversation: Conversation | None) -> None:
+        refusal = self.refusal_of_room(owner, conversation)
+        if refusal is not None:
+            raise refusal
 
     async def search(self, owner: str, query: str, limit: int = 10) -> list[SearchHit]:
         return self.find(owner, query, limit)
 
+    async def delete(self, conversation_id: str, owner: str) -> bool:
+        return self.forget(conversation_id, owner)
+
+    async def delete_all(self, owner: str) -> int:
+        own = [conversation.id for conversation in self.of(owner)]
+        return sum(self.forget(conversation_id, owner) for conversation_id in own)
+
     async def aclose(self) -> None:
         """Nothing to close; the conversations stay readable."""
 
-    def peek(self, conversation_id: str) -> Conversation | None:
-        """What `get` gives, without waiting. Counts as a use."""
-        kept = self._alive(conversation_id)
-        if kept is not None:
-            self._kept.move_to_end(conversation_id)
-        return kept
+    # The same without waiting
+
+    def peek(self, conversation_id: str, owner: str) -> Conversation | None:
+        """What is kept of the conversation. Counts as a use for its place here, not for its time."""
+        kept = self._alive((owner, conversation_id))
+        if kept is None:
+            return None
+        self._kept.move_to_end((owner, conversation_id))
+        return kept.conversation
+
+    def read(self, conversation_id: str, owner: str) -> Conversation | None:
+        """What `get` gives."""
+        known = self.peek(conversation_id, owner)
+        if known is not None and self._extend_on_read:
+            self.put(known)
+        return known
+
+    def refusal(
+        self,
+        conversation_id: str,
+        owner: str,
+        messages: Sequence[StoredMessage],
+        expected_version: int | None,
+    ) -> SessionError | None:
+        """Why an append would be refused; None if it would not."""
+        if self.is_deleted(conversation_id, owner):
+            return ConversationDeleted(f"conversation {conversation_id!r} was deleted")
+        known = self.peek(conversation_id, owner)
+        present = {message.id for message in known.messages} if known is not None else set()
+        new = [message for message in messages if message.id not in present]
+        if messages and not new:
+            return None
+        version = known.version if known is not None else 0
+        if expected_version not in (None, version):
+            return ConversationConflict(version)
+        if known is None and (refused := self._limits.refusal_of_conversation(len(self.of(owner)))):
+            return refused
+        return self._limits.refusal_of_messages(known, new)
+
+    def refusal_of_room(self, owner: str, conversation: Conversation | None) -> SessionError | None:
+        """Why a turn could not be kept; None if it could."""
+        if conversation is None:
+            return self._limits.refusal_of_conversation(len(self.of(owner)))
+        return self._limits.refusal_of_turn(conversation)
 
     def find(self, owner: str, query: str, limit: int) -> list[SearchHit]:
-        """What `search` gives, without waiting."""
+        """What `search` gives."""
         patterns = search_patterns(query)
-        alive = [kept for conversation_id in list(self._kept) if (kept := self._alive(conversation_id))]
-        own = [conversation for conversation in alive if conversation.owner == owner]
+        own = self.of(owner)
         return best_hits(
             (hit for conversation in own for hit in search_messages(conversation, patterns)), limit
         )
 
     def put(self, conversation: Conversation) -> None:
         """Keep this conversation as it is, in place of what was known of it."""
-        self._kept[conversation.id] = (conversation, self._clock())
-        self._kept.move_to_end(conversation.id)
+        self._put((conversation.owner, conversation.id), conversation)
+
+    def forget(self, conversation_id: str, owner: str) -> bool:
+        """Delete a conversation, and remember that. False if there was none."""
+        known = self.peek(conversation_id, owner)
+        if known is not None:
+            self._put((owner, conversation_id), None)
+        return known is not None
+
+    def is_deleted(self, conversation_id: str, owner: str) -> bool:
+        """Whether it is remembered as deleted."""
+        kept = self._alive((owner, conversation_id))
+        return kept is not None and kept.conversation is None
+
+    def discard(self, conversation_id: str, owner: str) -> None:
+        """Know nothing of a conversation any more."""
+        self._kept.pop((owner, conversation_id), None)
+
+    def _put(self, name: Name, conversation: Conversation | None) -> None:
+        self._kept[name] = _Kept(conversation, self._clock())
+        self._kept.move_to_end(name)
         while len(self._kept) > self._max_conversations:
             self._kept.popitem(last=False)
 
-    def discard(self, conversation_id: str) -> None:
-        """Forget a conversation, if it is known."""
-        self._kept.pop(conversation_id, None)
+    def of(self, owner: str) -> list[Conversation]:
+        """All that is kept of the owner's."""
+        names = [name for name in self._kept if name[0] == owner]
+        alive = [self._alive(name) for name in names]
+        return [kept.conversation for kept in alive if kept is not None and kept.conversation is not None]
 
-    def _alive(self, conversation_id: str) -> Conversation | None:
-        kept = self._kept.get(conversation_id)
-        if kept is None:
+    def _alive(self, name: Name) -> _Kept | None:
+        kept = self._kept.get(name)
+        if kept is not None and self._ttl is not None and self._clock() - kept.touched >= self._ttl:
+            del self._kept[name]
             return None
-        conversation, touched = kept
-        if self._ttl is not None and self._clock() - touched >= self._ttl:
-            del self._kept[conversation_id]
-            return None
-        return conversation
+        return kept

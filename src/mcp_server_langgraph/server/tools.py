@@ -12,7 +12,7 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConversation
-from mcp_server_langgraph.auth.session import SearchHit, SessionsUnavailable
+from mcp_server_langgraph.auth.session import SearchHit, SessionError
 from mcp_server_langgraph.resilience.degradation import Degradation, collect_degradations
 from mcp_server_langgraph.resilience.errors import ResilienceError
 from mcp_server_langgraph.server.identity import Caller, caller_of
@@ -146,7 +146,7 @@ async def _serving(
         try:
             await services.permit(caller, relation, notes)
             yield caller, notes
-        except (ModelRefused, SessionsUnavailable, UnknownConversation) as error:
+        except (ModelRefused, SessionError, UnknownConversation) as error:
             raise ToolError(str(error)) from error
         except (ResilienceError, ConnectionError, TimeoutError) as error:
             raise ToolError(f"unavailable at the moment: {error}") from error

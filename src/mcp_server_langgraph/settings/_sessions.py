@@ -30,3 +30,15 @@ class SessionSettings(Group):
     session_ttl_seconds: float = setting(
         86400.0, "Seconds that an untouched conversation is kept.", "a number, 1 or more", ge=1
     )
+    session_extend_on_read: bool = setting(
+        False, "Whether reading a conversation keeps it for the whole time again.", "true or false"
+    )
+    session_max_conversations: int = setting(
+        1_000, "Most conversations of one user; beyond it none can be begun.", "an integer, 1 or more", ge=1
+    )
+    session_max_messages: int = setting(
+        2_000, "Most messages of one conversation.", "an integer, 1 or more", ge=1
+    )
+    session_max_bytes: int = setting(
+        4_194_304, "Most bytes of text in one conversation.", "an integer, 1 or more", ge=1
+    )

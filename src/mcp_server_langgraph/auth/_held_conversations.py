@@ -1,0 +1,89 @@
+"""What this process knows of conversations in Redis: copies for an outage, and what was accepted in one."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from mcp_server_langgraph.auth._backlog import Backlog
+from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
+from mcp_server_langgraph.auth._session_errors import SessionError
+from mcp_server_langgraph.auth.session_memory import InMemorySessionStore
+
+__all__ = ["HeldConversations"]
+
+
+class HeldConversations:
+    """The memory, and the backlog of what Redis does not have yet."""
+
+    def __init__(
+        self, memory: InMemorySessionStore, max_pending: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.memory = memory
+        self.backlog = Backlog(max_pending)
+        self._clock = clock
+
+    def known(self, conversation_id: str, owner: str) -> Conversation | None:
+        """All that is known here of the conversation."""
+        if self.memory.is_deleted(conversation_id, owner):
+            return None
+        known = self.memory.peek(conversation_id, owner)
+        return self._waiting_only(conversation_id, owner) if known is None else self._merged(known)
+
+    def remember(self, stored: Conversation) -> Conversation:
+        """Keep what Redis has, merged with what waits."""
+        merged = self._merged(stored)
+        self.memory.put(merged)
+        return merged
+
+    def missing(self, conversation_id: str, owner: str) -> Conversation | None:
+        """Redis does not have it: what there is all the same, because it waits."""
+        waiting = self._waiting_only(conversation_id, owner)
+        if waiting is not None:
+            self.memory.put(waiting)
+        elif not self.memory.is_deleted(conversation_id, owner):
+            self.memory.discard(conversation_id, owner)
+        return waiting
+
+    def lost(self, stored: Conversation) -> bool:
+        """Whether Redis has lost what it acknowledged once; if so, that waits again: conversations only ever grow.
+
+        It happens where the server writes to disk every second, the default, and is killed.
+        """
+        known = self.memory.peek(stored.id, stored.owner)
+        if known is None:
+            return False
+        present = {message.id for message in stored.messages}
+        lost = [message for message in known.messages if message.id not in present]
+        return bool(lost) and self.backlog.add(known.id, known.owner, lost)
+
+    def accept(
+        self,
+        conversation_id: str,
+        owner: str,
+        messages: Sequence[StoredMessage],
+        expected_version: int | None,
+    ) -> Conversation | SessionError | None:
+        """Take messages that Redis is to get later; None when too many wait already."""
+        known = self.known(conversation_id, owner)
+        # Nothing known here contradicts an expectation that came from Redis.
+        expected = expected_version if known is not None or not expected_version else None
+        if known is not None:
+            self.memory.put(known)
+        refusal = self.memory.refusal(conversation_id, owner, messages, expected)
+        if refusal is not None:
+            return refusal
+        if not self.backlog.add(conversation_id, owner, messages):
+            return None
+        now = self._clock()
+        return self.remember(
+            known or Conversation.of(conversation_id, owner, messages, now=now, durable=False)
+        )
+
+    def _merged(self, base: Conversation) -> Conversation:
+        waiting = self.backlog.of(base.id, base.owner)
+        return base.with_messages(waiting, now=self._clock(), durable=not waiting)
+
+    def _waiting_only(self, conversation_id: str, owner: str) -> Conversation | None:
+        waiting = self.backlog.of(conversation_id, owner)
+        if not waiting:
+            return None
+        return Conversation.of(conversation_id, owner, waiting, now=self._clock(), durable=False)
