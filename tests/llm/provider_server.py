@@ -42,6 +42,7 @@ class Stream:
 
     words: tuple[str, ...] = ("one ", "two ", "three")
     end: str = "finish"
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 class ProviderServer:
@@ -181,7 +182,7 @@ def _head(status: int, headers: dict[str, str]) -> bytes:
 
 async def _send_stream(stream: Stream, provider: str, model: str, writer: asyncio.StreamWriter) -> None:
     headers = {"content-type": "text/event-stream", "transfer-encoding": "chunked", "connection": "close"}
-    writer.write(_head(200, headers))
+    writer.write(_head(200, headers | stream.headers))
     async for text in _events(stream, provider, model):
         data = text.encode()
         if data:

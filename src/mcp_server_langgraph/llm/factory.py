@@ -5,6 +5,7 @@ for each account, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from langchain_core.language_models import BaseChatModel
 
@@ -13,7 +14,9 @@ from mcp_server_langgraph.resilience.config import current
 from mcp_server_langgraph.resilience.integrations.langchain import (
     IDLE_TIMEOUT,
     LONGEST_COOLDOWN,
+    TYPICAL_OUTPUT,
     ModelPolicies,
+    ModelQuota,
 )
 from mcp_server_langgraph.settings import PROVIDERS, ModelName, Settings
 
@@ -21,7 +24,13 @@ from .guarded import GuardedChatModel
 from .links import Closable, LazyLink
 from .providers import COMPATIBLE, DEFAULT_MODELS, Access, build_model, require_package
 
-__all__ = ["chain_of", "create_chat_model", "guarded_link"]
+__all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "quota_of"]
+
+SILENT: Final = frozenset({"google", "offline"})
+"""Providers whose answers tell nothing of our quota."""
+
+SHORT_WAIT: Final = 1.0
+"""Seconds for which quota is waited for where another model could be asked: about what asking that one costs."""
 
 Build = Callable[[], tuple[BaseChatModel, Closable | None]]
 
@@ -34,17 +43,32 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
     """
     chain = chain_of(settings)
     bulkheads = {name.source: Bulkhead(name=f"llm.{name.source}") for name in chain}
-    return GuardedChatModel(
-        [
-            guarded_link(
-                name,
-                _builder(settings, name),
-                bulkhead=bulkheads[name.source],
-                followers=len(chain) - index - 1,
-                idle=idle,
-            )
-            for index, name in enumerate(chain)
-        ]
+    links = []
+    for index, name in enumerate(chain):
+        followers = len(chain) - index - 1
+        link = guarded_link(
+            name,
+            _builder(settings, name),
+            bulkhead=bulkheads[name.source],
+            quota=quota_of(name, followers=followers, output=settings.llm_max_output_tokens),
+            followers=followers,
+            idle=idle,
+        )
+        links.append(link)
+    return GuardedChatModel(links)
+
+
+def quota_of(name: ModelName, *, followers: int, output: int | None = None) -> ModelQuota | None:
+    """The quota of an account for a model; None where its provider tells nothing of it. ``output``: tokens that an
+    answer may have.
+    """
+    if name.provider in SILENT:
+        return None
+    return ModelQuota(
+        max_wait=SHORT_WAIT if followers else LONGEST_COOLDOWN,
+        name=service_of(name),
+        output=TYPICAL_OUTPUT if output is None else output,
+        cached=name.provider != "anthropic",
     )
 
 
@@ -67,13 +91,14 @@ def guarded_link(
     build: Build,
     *,
     bulkhead: Bulkhead,
+    quota: ModelQuota | None = None,
     followers: int = 0,
     idle: float = IDLE_TIMEOUT,
 ) -> LazyLink:
     """One model behind its pipelines. ``followers``: how many models can be asked after it; each must be left time."""
     cooldown = Cooldown(max_wait=0.0 if followers else LONGEST_COOLDOWN)
     breaker = CircuitBreaker(service_of(name))
-    policies = ModelPolicies(Retry(), cooldown, breaker, bulkhead)
+    policies = ModelPolicies(Retry(), cooldown, breaker, bulkhead, quota)
     return LazyLink(name, service_of(name), build, policies, followers=followers, idle=idle)
 
 
@@ -101,7 +126,9 @@ def _access(settings: Settings, name: ModelName) -> Access:
             else f"{variable.upper()} is not set"
         )
         raise ConfigurationError(f"{where}: it is needed for {name}")
-    return Access(_seconds(), key, getattr(settings, f"{name.provider}_base_url"))
+    return Access(
+        _seconds(), key, getattr(settings, f"{name.provider}_base_url"), settings.llm_max_output_tokens
+    )
 
 
 def _compatible_access(settings: Settings, name: ModelName) -> Access:
@@ -112,7 +139,7 @@ def _compatible_access(settings: Settings, name: ModelName) -> Access:
     key = settings.llm_api_keys.get(name.source)
     if name.account and key is None:
         raise ConfigurationError(f"LLM_API_KEYS holds no key of {name.source}: it is needed for {name}")
-    return Access(_seconds(), key, url)
+    return Access(_seconds(), key, url, settings.llm_max_output_tokens)
 
 
 def _seconds() -> float:

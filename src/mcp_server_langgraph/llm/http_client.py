@@ -24,6 +24,8 @@ def http_client(
     """
     import httpx2
 
+    from mcp_server_langgraph.resilience.integrations.langchain import observe_headers
+
     async def before(request: httpx2.Request) -> None:
         # The SDKs pass one number for all the waits with each request, which overrules the client's own.
         limits = dict(request.extensions.get("timeout") or {})
@@ -33,6 +35,7 @@ def http_client(
             request.headers.pop(name, None)
 
     async def after(response: httpx2.Response) -> None:
+        observe_headers(response.headers)
         # A proxy's or captive portal's page, which the SDKs would take for a strange answer of the provider.
         if response.headers.get("content-type", "").startswith("text/html"):
             raise httpx2.RemoteProtocolError(f"a web page instead of an answer ({response.status_code})")

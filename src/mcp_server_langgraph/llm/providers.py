@@ -45,12 +45,14 @@ _OPENAIS_OWN: Final = ("openai-organization", "openai-project")
 class Access:
     """Where a provider's API is, with which key, and how long a wait on its socket may be (seconds; > 0).
 
-    ``base_url`` None: the provider's own. ``api_key`` None: none is sent.
+    ``base_url`` None: the provider's own. ``api_key`` None: none is sent. ``max_output``: tokens of an answer at most;
+    None: as the provider wants.
     """
 
     timeout: float
     api_key: SecretStr | None = None
     base_url: str | None = None
+    max_output: int | None = None
 
 
 def require_package(kind: str) -> None:
@@ -83,6 +85,7 @@ def _anthropic(model: str, access: Access, client: httpx2.AsyncClient) -> BaseCh
         timeout=access.timeout,
         max_retries=0,
         stop=None,
+        **_bounded(access, "max_tokens"),
     )
     # The package has no field for an HTTP client. It keeps its SDK client in a cached property; fill that.
     vars(chat)["_async_client"] = anthropic.AsyncAnthropic(
@@ -107,6 +110,7 @@ def _openai(model: str, access: Access, client: httpx2.AsyncClient) -> BaseChatM
         stream_chunk_timeout=None,
         stream_usage=True,
         http_async_client=client,
+        **_bounded(access, "max_tokens"),
     )
 
 
@@ -124,6 +128,7 @@ def _compatible(model: str, access: Access, client: httpx2.AsyncClient) -> BaseC
         stream_usage=True,
         use_responses_api=False,
         http_async_client=client,
+        **_bounded(access, "max_tokens"),
     )
 
 
@@ -140,6 +145,7 @@ def _google(model: str, access: Access, client: httpx2.AsyncClient) -> BaseChatM
         timeout=access.timeout,
         max_retries=1,
         vertexai=False,
+        **_bounded(access, "max_output_tokens"),
     )
     # With a client of our own it leaves aiohttp aside, which would resend once after a lost connection.
     chat.client = Client(
@@ -148,6 +154,11 @@ def _google(model: str, access: Access, client: httpx2.AsyncClient) -> BaseChatM
         http_options=HttpOptions(base_url=access.base_url, api_version="v1beta", httpx_async_client=client),
     )
     return chat
+
+
+def _bounded(access: Access, name: str) -> dict[str, Any]:
+    """The argument of that name, where answers are bounded: where it is given, some models take None for a bound."""
+    return {} if access.max_output is None else {name: access.max_output}
 
 
 def _key(access: Access) -> SecretStr:

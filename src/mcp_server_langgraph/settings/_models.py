@@ -66,6 +66,12 @@ class ModelSettings(Group):
         "Keys of endpoints, and of further accounts of a provider.",
         "comma separated endpoint=key or provider/account=key",
     )
+    llm_max_output_tokens: int | None = setting(
+        None,
+        "Tokens that an answer may have; where None, as the provider wants.",
+        "an integer of at least 1",
+        ge=1,
+    )
     llm_max_tool_rounds: int = setting(
         6, "Rounds of tool calls that one message may cost.", "an integer, 1 to 50", ge=1, le=50
     )

@@ -39,6 +39,7 @@ from ..cooldown import Cooldown
 from ..errors import ConfigurationError
 from ..pipeline import Pipeline
 from ..policy import Policy
+from ..quota import Quota
 from ..retry import Retry
 from ..timeout import Timeout
 from ._langchain.asking import TRACED, Binding, Question, SchemaBinding, ToolBinding
@@ -47,11 +48,14 @@ from ._langchain.errors import GarbledAnswer, ModelClassifier, ModelFailure, Tru
 from ._langchain.guard import IDLE_TIMEOUT, LONGEST_COOLDOWN, Clocks, ModelPolicies, shared_policies
 from ._langchain.link import ModelLink
 from ._langchain.names import common_profile, name_of, tells_why_it_ends
+from ._langchain.quota import ModelQuota, observe_headers
 from ._langchain.structured import ParserOfWhoAnswered, parsed
+from ._langchain.usage import TYPICAL_OUTPUT, Tokens, tokens_of
 
 __all__ = [
     "IDLE_TIMEOUT",
     "LONGEST_COOLDOWN",
+    "TYPICAL_OUTPUT",
     "Clocks",
     "GarbledAnswer",
     "GuardedModel",
@@ -59,13 +63,17 @@ __all__ = [
     "ModelFailure",
     "ModelLink",
     "ModelPolicies",
+    "ModelQuota",
     "Question",
     "ResilientChatModel",
+    "Tokens",
     "TruncatedAnswer",
     "facts_of",
+    "observe_headers",
     "question_of",
     "reason",
     "resilient",
+    "tokens_of",
 ]
 
 
@@ -74,7 +82,8 @@ class GuardedModel:
     """A model for `resilient` with something of its own.
 
     ``name``: what answers and metrics call it (default: "provider:model", with the host where that is not the
-    provider's own). The policies replace those that all models of that name share; a ``bulkhead`` has no standard.
+    provider's own). The policies replace those that all models of that name share; ``bulkhead`` and ``quota`` (a
+    `ModelQuota`) have no standard.
     ``finishes``: whether its streams tell why they end, so that one which does not is cut short; None: for providers
     that are known to, and for others once one has told.
     """
@@ -85,6 +94,7 @@ class GuardedModel:
     cooldown: Cooldown | None = None
     breaker: CircuitBreaker | None = None
     bulkhead: Bulkhead | None = None
+    quota: Quota | None = None
     finishes: bool | None = None
 
 
@@ -150,6 +160,7 @@ def _link(given: GuardedModel, chain: str, clocks: Clocks, taken: set[str]) -> M
         given.cooldown or shared.cooldown,
         given.breaker or shared.breaker,
         given.bulkhead,
+        given.quota,
     )
     finishes = tells_why_it_ends(provider) if given.finishes is None else given.finishes
     return ModelLink(name, service, given.model, policies, clocks, finishes=finishes)

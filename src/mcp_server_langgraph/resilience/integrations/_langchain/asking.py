@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from langchain_core.language_models import BaseChatModel
@@ -14,7 +15,7 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from ...errors import ConfigurationError
 
-__all__ = ["TRACED", "Binding", "Question", "SchemaBinding", "ToolBinding"]
+__all__ = ["TRACED", "Attempt", "Binding", "Question", "SchemaBinding", "ToolBinding"]
 
 # What LangChain itself takes out of the keyword arguments of a call, for its traces.
 TRACED: Final = ("ls_structured_output_format", "structured_output_format")
@@ -36,6 +37,11 @@ class Binding(ABC):
             given = self._bind(model)
             known = self._known[id(model)] = (model, given)
         return known[1]
+
+    @cached_property
+    def signs(self) -> int:
+        """How long it is, about, as a provider is sent it."""
+        return len(repr(self))
 
     @abstractmethod
     def _bind(self, model: BaseChatModel) -> dict[str, Any]: ...
@@ -87,15 +93,25 @@ class SchemaBinding(Binding):
         return f"SchemaBinding({convert_to_openai_tool(self.schema)!r}, {dict(self.options)!r})"
 
 
+@dataclass(slots=True)
+class Attempt:
+    """What is known of the attempt that is under way. ``hear``: who wants to know the headers of its answer."""
+
+    hear: Callable[[Mapping[str, str]], None] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a model is asked. ``failures`` fills with what went wrong, by model, while the chain is walked."""
+    """What a model is asked. ``failures`` fills with what went wrong, by model, while the chain is walked; of the
+    models one is asked at a time, in the ``attempt``.
+    """
 
     messages: list[BaseMessage]
     stop: list[str] | None
     binding: Binding | None
     options: Mapping[str, Any]
     failures: dict[str, Exception] = field(default_factory=dict[str, Exception])
+    attempt: Attempt = field(default_factory=Attempt)
 
     def for_model(self, model: BaseChatModel) -> dict[str, Any]:
         """The keyword arguments for that model, whose provider has its own form for tools."""

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from langchain_core import exceptions as core
 
-from ...errors import BulkheadFull, CircuitOpen, RateLimited, ResilienceError, TimedOut
+from ...errors import BulkheadFull, CircuitOpen, QuotaUsed, RateLimited, ResilienceError, TimedOut
 from ...outcome import Outcome, Verdict, classify
 
 __all__ = ["GarbledAnswer", "ModelClassifier", "ModelFailure", "TruncatedAnswer", "facts_of", "reason"]
@@ -158,6 +158,8 @@ def reason(exc: BaseException) -> str:
         return "its circuit is open"
     if isinstance(exc, BulkheadFull):
         return "all its places are taken"
+    if isinstance(exc, QuotaUsed):
+        return "our quota is used up for now"
     if isinstance(exc, RateLimited):
         return "asked to be left alone for a while"
     if isinstance(exc, TimedOut):

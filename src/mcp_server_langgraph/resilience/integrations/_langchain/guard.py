@@ -13,6 +13,7 @@ from ...cooldown import Cooldown
 from ...outcome import Classifier
 from ...pipeline import Pipeline
 from ...policy import Policy
+from ...quota import Quota
 from ...retry import Retry
 from ...timeout import Timeout
 
@@ -100,6 +101,7 @@ class ModelPolicies(NamedTuple):
     cooldown: Cooldown
     breaker: CircuitBreaker
     bulkhead: Bulkhead | None = None
+    quota: Quota | None = None
 
 
 # As long as a breaker lives, so does the cooldown beside it.
@@ -126,6 +128,7 @@ def pipeline(
     service: str, operation: str, policies: ModelPolicies, classifier: Classifier, clock: ModelTimeout | None
 ) -> Pipeline:
     """The pipeline of one model for one kind of call."""
-    retry, cooldown, breaker, bulkhead = policies
-    present: list[Policy] = [each for each in (bulkhead, retry, cooldown, breaker, clock) if each is not None]
+    retry, cooldown, breaker, bulkhead, quota = policies
+    ordered = (bulkhead, retry, cooldown, quota, breaker, clock)
+    present: list[Policy] = [each for each in ordered if each is not None]
     return Pipeline(service, *present, operation=operation, classifier=classifier)

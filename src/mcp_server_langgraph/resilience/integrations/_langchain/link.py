@@ -18,6 +18,7 @@ from ...pipeline import Pipeline
 from .asking import Question
 from .errors import ModelClassifier
 from .guard import Clocks, ModelPolicies, pipeline
+from .quota import hearing, hearing_stream
 from .reading import Ending, as_stream, pieces, readable
 
 __all__ = ["ModelLink"]
@@ -111,13 +112,13 @@ class ModelLink:
     async def _ask(self, model: BaseChatModel, question: Question) -> ChatResult:
         if model.rate_limiter is not None:
             await model.rate_limiter.aacquire(blocking=True)
-        with readable(self.name):
+        with readable(self.name), hearing(question.attempt.hear):
             return await model._agenerate(question.messages, stop=question.stop, **question.for_model(model))
 
     def _ask_now(self, model: BaseChatModel, question: Question) -> ChatResult:
         if model.rate_limiter is not None:
             model.rate_limiter.acquire(blocking=True)
-        with readable(self.name):
+        with readable(self.name), hearing(question.attempt.hear):
             return model._generate(question.messages, stop=question.stop, **question.for_model(model))
 
     async def _ask_stream(
@@ -132,6 +133,7 @@ class ModelLink:
             chunks = model._astream(question.messages, stop=question.stop, **asked)
         else:
             chunks = as_stream(model._agenerate(question.messages, stop=question.stop, **asked))
-        async with aclosing(pieces(chunks, self.name, self.ending)) as answer:
+        answer = hearing_stream(pieces(chunks, self.name, self.ending), question.attempt.hear)
+        async with aclosing(answer):
             async for piece in answer:
                 yield piece
