@@ -58,7 +58,7 @@ def _openfga() -> str | None:
 def _keycloak() -> str | None:
     """The distribution's folder."""
     folder = _cached("keycloak")
-    return str(folder) if (folder / "bin" / "kc.sh").is_file() and shutil.which("java") else None
+    return str(folder) if (folder / "built").is_file() and shutil.which("java") else None
 
 
 def _on_path(program: str) -> Callable[[], str | None]:
