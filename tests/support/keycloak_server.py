@@ -1,4 +1,4 @@
-"""A stand-in for Keycloak that is faithful on the wire: discovery, keys, tokens, key rotation.
+"""A stand-in for Keycloak that is faithful on the wire: discovery, keys, tokens, what clients ask, key rotation.
 
 URL layout, claims and error bodies are those of Keycloak 26's realm endpoints.
 """
@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+from urllib.parse import unquote_plus
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -17,6 +18,8 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from tests.support.http_server import HttpServer, Request, Response
 
 __all__ = ["KeycloakServer", "SigningKey"]
+
+EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 _TO_JWK: Final[dict[str, Any]] = {"ES": ECAlgorithm.to_jwk, "Ed": OKPAlgorithm.to_jwk}
 
@@ -51,15 +54,18 @@ class SigningKey:
 class KeycloakServer(HttpServer):
     """One realm with confidential clients (`clients`: id to secret). Tokens are valid for five minutes.
 
-    `rewrite` is what the discovery document becomes before it is sent.
+    `rewrite` is what the discovery document becomes before it is sent, `publish` what the list of keys becomes.
     """
 
     def __init__(self, realm: str = "demo", clients: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.realm = realm
-        self.clients = dict(clients or {"agent": "agent-secret"})
+        self.clients = dict(clients or {"agent": "agent-secret", "mcp-server": "mcp-server-secret"})
         self.keys = [_first_key()]
         self.rewrite: Callable[[dict[str, Any]], dict[str, Any]] = dict
+        self.publish: Callable[[list[dict[str, Any]]], list[Any]] = list
+        self.revoked: set[str] = set()
+        self.refresh_tokens: set[str] = set()
         self._encryption = {**_encryption_key().jwk(), "use": "enc", "alg": "RSA-OAEP"}
 
     @property
@@ -103,15 +109,30 @@ class KeycloakServer(HttpServer):
         """An access token, signed with the active key unless told otherwise."""
         return (key or self.keys[0]).sign(self.claims(**changes), **(header or {}))
 
+    def revoke(self, token: str) -> None:
+        """Call this token inactive from now on, as after a logout."""
+        self.revoked.add(str(_claims_of(token)["jti"]))
+
+    def refresh_token(self) -> str:
+        """A new refresh token of alice. It is good for one use: the realm rotates them."""
+        token = uuid.uuid4().hex
+        self.refresh_tokens.add(token)
+        return token
+
     async def handle(self, request: Request) -> Response:
         root = f"/realms/{self.realm}"
+        endpoint = request.path.removeprefix(f"{root}/protocol/openid-connect/")
         if request.path == f"{root}/.well-known/openid-configuration":
             return Response(self.rewrite(self._discovery()))
         if request.path == self.certs_path:
             keys = [*(key.jwk() for key in self.keys), self._encryption]
-            return Response({"keys": keys}, headers={"cache-control": "no-cache"})
-        if request.path == f"{root}/protocol/openid-connect/token" and request.method == "POST":
-            return self._grant(request)
+            return Response({"keys": self.publish(keys)}, headers={"cache-control": "no-cache"})
+        if endpoint == "userinfo":
+            return self._userinfo(request)
+        if endpoint == "token" and request.method == "POST":
+            return self._for_client(request, self._grant)
+        if endpoint == "token/introspect" and request.method == "POST":
+            return self._for_client(request, self._introspect)
         if request.path.startswith("/realms/"):
             return Response({"error": "Realm does not exist"}, 404)
         return Response({"error": "Unable to find matching target resource method"}, 404)
@@ -124,32 +145,75 @@ class KeycloakServer(HttpServer):
             "token_endpoint": f"{endpoint}/token",
             "jwks_uri": f"{endpoint}/certs",
             "userinfo_endpoint": f"{endpoint}/userinfo",
-            "grant_types_supported": ["client_credentials"],
+            "introspection_endpoint": f"{endpoint}/token/introspect",
+            "grant_types_supported": ["client_credentials", "refresh_token", EXCHANGE],
             "response_types_supported": ["code"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256", "PS256", "ES256", "EdDSA"],
         }
 
-    def _grant(self, request: Request) -> Response:
+    def _for_client(self, request: Request, answer: Callable[[str, dict[str, str]], Response]) -> Response:
         form = request.form()
-        if form.get("grant_type") != "client_credentials":
-            description = "Unsupported grant_type"
-            return Response({"error": "unsupported_grant_type", "error_description": description}, 400)
         client, secret = _credentials(request, form)
         if client not in self.clients or self.clients[client] != secret:
-            description = "Invalid client or Invalid client credentials"
-            return Response({"error": "unauthorized_client", "error_description": description}, 401)
-        token = self.token(azp=client, preferred_username=f"service-account-{client}")
-        return Response(
-            {
-                "access_token": token,
-                "expires_in": 300,
-                "refresh_expires_in": 0,
-                "token_type": "Bearer",
-                "not-before-policy": 0,
-                "scope": "profile email",
-            }
-        )
+            return _refusal(401, "unauthorized_client", "Invalid client or Invalid client credentials")
+        return answer(client, form)
+
+    def _grant(self, client: str, form: dict[str, str]) -> Response:
+        kind = form.get("grant_type")
+        if kind == "client_credentials":
+            return self._tokens(azp=client, preferred_username=f"service-account-{client}")
+        if kind == "refresh_token":
+            if form.get("refresh_token") not in self.refresh_tokens:
+                return _refusal(400, "invalid_grant", "Maximum allowed refresh token reuse exceeded")
+            self.refresh_tokens.remove(form["refresh_token"])
+            return self._tokens(self.refresh_token())
+        if kind == EXCHANGE:
+            if not self._is_active(form["subject_token"]):
+                return _refusal(400, "invalid_token", "Invalid token")
+            return self._tokens(aud=form["audience"], azp=client)
+        return _refusal(400, "unsupported_grant_type", "Unsupported grant_type")
+
+    def _introspect(self, client: str, form: dict[str, str]) -> Response:
+        token = form["token"]
+        if not self._is_active(token) or client not in _claims_of(token)["aud"]:
+            return Response({"active": False})
+        return Response({**_claims_of(token), "active": True, "client_id": "agent", "username": "alice"})
+
+    def _userinfo(self, request: Request) -> Response:
+        token = request.headers.get("authorization", "").partition(" ")[2]
+        if not self._is_active(token):
+            challenge = {"www-authenticate": 'Bearer realm="demo", error="invalid_token"'}
+            return Response({"error": "invalid_token"}, 401, challenge)
+        return Response({"sub": _claims_of(token)["sub"], "preferred_username": "alice"})
+
+    def _is_active(self, token: str) -> bool:
+        try:
+            claims = _claims_of(token)
+        except jwt.PyJWTError:
+            return False
+        return claims["jti"] not in self.revoked and claims["exp"] > time.time()
+
+    def _tokens(self, refresh_token: str | None = None, **changes: Any) -> Response:
+        answer = {
+            "access_token": self.token(**changes),
+            "expires_in": 300,
+            "refresh_expires_in": 0,
+            "token_type": "Bearer",
+            "not-before-policy": 0,
+            "scope": "profile email",
+        }
+        return Response(answer if refresh_token is None else {**answer, "refresh_token": refresh_token})
+
+
+def _refusal(status: int, error: str, description: str) -> Response:
+    return Response({"error": error, "error_description": description}, status)
+
+
+def _claims_of(token: str) -> dict[str, Any]:
+    """The claims of a token that was made here, so its signature is not looked at."""
+    claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
+    return claims
 
 
 @functools.cache
@@ -167,5 +231,5 @@ def _credentials(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "basic":
         client, _, secret = base64.b64decode(value).decode().partition(":")
-        return client, secret
+        return unquote_plus(client), unquote_plus(secret)
     return form.get("client_id", ""), form.get("client_secret", "")

@@ -2,12 +2,21 @@
 
 IdentityError
 +-- InvalidToken           the caller's fault; a new token may help (HTTP 401)
-+-- IdentityUnavailable    nobody's answer yet: the keys cannot be had now; carries retry_after (HTTP 503)
+|   +-- InvalidGrant       a refresh or subject token that is not accepted any more; a new login may help
++-- ClientRefused          this server's fault: its client id, its secret, or what they are allowed
++-- IdentityUnavailable    nobody's answer yet: Keycloak cannot be asked now; carries retry_after (HTTP 503)
 """
 
 from dataclasses import dataclass
 
-__all__ = ["Identity", "IdentityError", "IdentityUnavailable", "InvalidToken"]
+__all__ = [
+    "ClientRefused",
+    "Identity",
+    "IdentityError",
+    "IdentityUnavailable",
+    "InvalidGrant",
+    "InvalidToken",
+]
 
 
 class IdentityError(Exception):
@@ -16,6 +25,14 @@ class IdentityError(Exception):
 
 class InvalidToken(IdentityError):
     """The token is not accepted. The text says why, and holds nothing of the token."""
+
+
+class InvalidGrant(InvalidToken):
+    """The refresh or subject token is expired, used up, revoked or another client's."""
+
+
+class ClientRefused(IdentityError):
+    """Keycloak refuses what this server asks for itself. The text holds Keycloak's error code."""
 
 
 class IdentityUnavailable(IdentityError):
@@ -31,8 +48,8 @@ class Identity:
     """A verified caller.
 
     `roles` are the realm's and the audience's own. `claims_expire_at`: seconds since the epoch. `degraded`: verified
-    with the last good keys while Keycloak cannot be reached, so a key or session revoked since is not known of;
-    features that matter may be withheld.
+    while Keycloak could not be asked, so a key, session or token revoked since is not known of; features that matter
+    are withheld.
     """
 
     subject: str

@@ -1,8 +1,9 @@
 """Access tokens of Keycloak, verified here with its public keys.
 
-Keycloak is asked for its endpoints and keys, through the pipeline; a token is checked without asking anybody. While
-Keycloak cannot be reached the last good keys go on being used, up to a bounded age, and identities are marked as
-degraded. Expired, unsigned, symmetrically signed and foreign tokens are never accepted, in that mode neither.
+Keycloak is asked for its endpoints and keys, through the pipeline, and once in a while whether a token was revoked
+where there is a `RevocationCheck`; else a token is checked without asking anybody. While Keycloak cannot be reached
+the last good keys go on being used, up to a bounded age, and identities are marked as degraded. Expired, unsigned,
+symmetrically signed and foreign tokens are never accepted, in that mode neither.
 
 Errors: InvalidToken, IdentityUnavailable (see `identity`).
 """
@@ -19,11 +20,12 @@ from mcp_server_langgraph.auth._key_cache import KeyCache, UnknownKey
 from mcp_server_langgraph.auth._key_set import Keys, signing_keys
 from mcp_server_langgraph.auth._realm import Realm
 from mcp_server_langgraph.auth._refreshed import Ages
+from mcp_server_langgraph.auth._revocation import RevocationCheck
 from mcp_server_langgraph.auth._token import AccessToken, read_token
 from mcp_server_langgraph.auth.identity import Identity, InvalidToken
 from mcp_server_langgraph.resilience import Fallback, Pipeline, Rung
 
-__all__ = ["ALGORITHMS", "KeycloakVerifier"]
+__all__ = ["ALGORITHMS", "KeycloakVerifier", "RevocationCheck"]
 
 ALGORITHMS: Final = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
@@ -40,8 +42,9 @@ class KeycloakVerifier:
     `url` is Keycloak's base URL; `issuer` is what tokens say when that differs from `url`/realms/`realm`;
     `algorithms` are those accepted, of `ALGORITHMS`. Durations in seconds: `leeway` between clocks; `soft_age` after
     which keys and endpoints are refreshed in the background; `hard_age` after which they are not trusted;
-    `unknown_key_interval` between refreshes for unknown key ids; `patience` that a caller has with a refresh. `clock`
-    gives seconds since the epoch. Raises ValueError for what cannot be.
+    `unknown_key_interval` between refreshes for unknown key ids; `patience` that a caller has with a refresh.
+    `revocation` None: a token stands until it expires. `clock` gives seconds since the epoch. Raises ValueError for
+    what cannot be.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class KeycloakVerifier:
         hard_age: float = 86_400.0,
         unknown_key_interval: float = 30.0,
         patience: float = 0.5,
+        revocation: RevocationCheck | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._algorithms = frozenset(algorithms)
@@ -67,6 +71,7 @@ class KeycloakVerifier:
         self._claims = ClaimCheck(self._realm.issuer, audience, leeway)
         self._clock = clock
         self._pipeline = pipeline
+        self._revocation = revocation
         self._keys = KeyCache(
             self._fetch_keys,
             soft_age=soft_age,
@@ -88,10 +93,15 @@ class KeycloakVerifier:
             raise InvalidToken("the token is signed with a key that the realm does not have") from None
         _check_signature(token, found, key)
         self._claims.check(found.claims, self._clock())
-        return self._claims.identity(found.claims, degraded=await self._is_limited())
+        unknown = self._keys.failure
+        if self._revocation is not None:
+            unknown = await self._revocation.unknown(token, found.signed)
+        return self._claims.identity(found.claims, degraded=await self._is_limited(unknown))
 
     async def aclose(self) -> None:
         """Give the connections back."""
+        if self._revocation is not None:
+            await self._revocation.aclose()
         await self._keys.aclose()
         await self._realm.aclose()
 
@@ -102,9 +112,8 @@ class KeycloakVerifier:
     async def _fetch_key_set(self, url: str) -> Keys:
         return signing_keys(json_reply(await self._realm.http.get(url)), self._algorithms)
 
-    async def _is_limited(self) -> bool:
-        """Whether the keys could not be refreshed when last tried. Counted and noted as the fallback that it is."""
-        failure = self._keys.failure
+    async def _is_limited(self, failure: Exception | None) -> bool:
+        """Whether Keycloak could not be asked. Counted and noted as the fallback that it is."""
         if failure is None or self._limited.site.bypassed:
             return failure is not None
         return await self._limited.call(_raise, failure)
