@@ -11,6 +11,7 @@ import pytest
 
 from mcp_server_langgraph.auth.identity import (
     ClientRefused,
+    IdentityError,
     IdentityUnavailable,
     InvalidGrant,
     InvalidToken,
@@ -102,7 +103,9 @@ async def test_without_keycloak_nobody_is_at_fault(keycloak: KeycloakServer, nam
             await getattr(client, name)(keycloak.token())
 
 
-@pytest.mark.parametrize(("name", "requests"), [("userinfo", 3), ("introspect", 3), ("refresh", 1), ("exchange", 1)])
+@pytest.mark.parametrize(
+    ("name", "requests"), [("userinfo", 3), ("introspect", 3), ("refresh", 1), ("exchange", 1)]
+)
 @pytest.mark.parametrize("fault", ["reset", "hang", "fail"])
 async def test_reads_are_repeated_and_grants_never(
     keycloak: KeycloakServer, name: str, requests: int, fault: str
@@ -180,7 +183,9 @@ async def test_the_secret_goes_nowhere_but_to_the_realm(keycloak: KeycloakServer
         assert elsewhere.count() == 0
 
 
-async def test_an_endpoint_that_the_realm_does_not_have_is_this_servers_fault(keycloak: KeycloakServer) -> None:
+async def test_an_endpoint_that_the_realm_does_not_have_is_this_servers_fault(
+    keycloak: KeycloakServer,
+) -> None:
     keycloak.rewrite = lambda document: {
         name: value for name, value in document.items() if name != "introspection_endpoint"
     }
@@ -200,7 +205,7 @@ async def test_neither_tokens_nor_the_secret_are_told_to_anybody(
         for status in (400, 503):
             keycloak.fail(status, {"error": f"no {token}", "error_description": f"{refresh} {SECRET}"})
             for ask in (client.userinfo, client.introspect, client.refresh, client.exchange):
-                with pytest.raises(Exception) as caught:
+                with pytest.raises(IdentityError) as caught:
                     await ask(token)
                 told += [f"{caught.value!r} {caught.value} {caught.value.__cause__}"]
     everything = caplog.text + "".join(told)

@@ -29,11 +29,7 @@ async def verifier_of(
     pipeline = Pipeline.standard("keycloak")
     secret = keycloak.clients[client_id]
     client = KeycloakClient(keycloak.url, keycloak.realm, client_id, secret, pipeline)
-
-    async def is_active(token: str) -> bool:
-        return (await client.introspect(token)).active
-
-    revocation = RevocationCheck(is_active, max_age=max_age)
+    revocation = RevocationCheck(client.introspect, max_age=max_age)
     verifier = KeycloakVerifier(
         keycloak.url, keycloak.realm, "mcp-server", pipeline, revocation=revocation, soft_age=0.05
     )

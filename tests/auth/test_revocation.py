@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from mcp_server_langgraph.auth._grants import Introspection
 from mcp_server_langgraph.auth._revocation import Remembered, RevocationCheck
 from mcp_server_langgraph.auth.identity import ClientRefused, IdentityUnavailable, InvalidToken
 from mcp_server_langgraph.resilience import BulkheadFull, CircuitOpen, TimedOut, timeout
@@ -21,12 +22,12 @@ class Keycloak:
         self.seconds = 0.01
         self.asked: list[str] = []
 
-    async def __call__(self, token: str) -> bool:
+    async def __call__(self, token: str) -> Introspection:
         self.asked.append(token)
         await asyncio.sleep(self.seconds)
         if self.failure is not None:
             raise self.failure
-        return token not in self.revoked
+        return Introspection(token not in self.revoked)
 
 
 def check_of(keycloak: Keycloak, limit: int = 100) -> RevocationCheck:
@@ -116,7 +117,9 @@ async def test_good_tokens_do_not_make_a_revoked_one_forgotten() -> None:
         await ask(check)
 
 
-async def test_in_an_outage_it_is_not_known_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_in_an_outage_it_is_not_known_and_the_log_says_so_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     keycloak = Keycloak()
     keycloak.failure = down()
     check = check_of(keycloak)
@@ -166,7 +169,9 @@ async def test_an_open_circuit_is_an_outage() -> None:
     assert await ask(check_of(keycloak)) is keycloak.failure
 
 
-async def test_a_wrong_secret_is_an_error_in_the_log_and_limits_everybody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_wrong_secret_is_an_error_in_the_log_and_limits_everybody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     keycloak = Keycloak()
     keycloak.failure = ClientRefused("Keycloak refuses this server: invalid_client")
     assert await ask(check_of(keycloak)) is keycloak.failure

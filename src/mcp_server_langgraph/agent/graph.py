@@ -44,10 +44,11 @@ class AgentState(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Who is asking, and where progress is told."""
+    """Who is asking, and where progress is told. ``limited``: what is withheld from the caller, and why."""
 
     owner: str
     progress: Progress
+    limited: str | None = None
 
 
 AgentGraph = CompiledStateGraph[AgentState, RunContext, AgentState, AgentState]
@@ -66,7 +67,7 @@ def build_graph(model: BaseChatModel, tools: Sequence[AgentTool], max_rounds: in
     async def run_tools(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
         calls = _calls(state)
         await runtime.context.progress("running " + ", ".join(call["name"] for call in calls))
-        results = await asyncio.gather(*(_run_tool(by_name, call, runtime.context.owner) for call in calls))
+        results = await asyncio.gather(*(_run_tool(by_name, call, runtime.context) for call in calls))
         return {"messages": list(results), "rounds": state["rounds"] + 1}
 
     def give_up(state: AgentState) -> dict[str, Any]:
@@ -97,14 +98,16 @@ def _calls(state: AgentState) -> list[ToolCall]:
     return list(last.tool_calls) if isinstance(last, AIMessage) else []
 
 
-async def _run_tool(tools: Mapping[str, AgentTool], call: ToolCall, owner: str) -> ToolMessage:
+async def _run_tool(tools: Mapping[str, AgentTool], call: ToolCall, context: RunContext) -> ToolMessage:
     tool = tools.get(call["name"])
     if tool is None:
         return _result(
             call, f"there is no tool {call['name']!r}; there are {', '.join(sorted(tools))}", ok=False
         )
+    if context.limited is not None and not tool.own:
+        return _result(call, context.limited, ok=False)
     try:
-        return _result(call, await tool.run(owner, dict(call["args"])), ok=True)
+        return _result(call, await tool.run(context.owner, dict(call["args"])), ok=True)
     except ToolFailed as error:
         return _result(call, str(error), ok=False)
     except (ResilienceError, OSError) as error:

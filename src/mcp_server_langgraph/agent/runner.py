@@ -70,8 +70,12 @@ class Agent:
         conversation_id: str | None = None,
         *,
         progress: Progress | None = None,
+        limited: str | None = None,
     ) -> Turn:
         """Answer ``message``; None begins a new conversation.
+
+        ``limited``: what the model is told instead of the answer of a tool that reaches beyond what is the owner's
+        own; None: nothing is withheld.
 
         The turn is kept as a whole once it is answered: one that fails or is cancelled leaves nothing behind.
         So does one that was overtaken by another turn of the same conversation (ConversationConflict): its answer knows
@@ -87,7 +91,7 @@ class Agent:
         history = from_stored(conversation.messages) if conversation is not None else []
         version = conversation.version if conversation is not None else 0
         asked: list[BaseMessage] = [*history, HumanMessage(message)]
-        said = (await self._run(asked, RunContext(owner, progress or _silent)))[len(history) :]
+        said = (await self._run(asked, RunContext(owner, progress or _silent, limited)))[len(history) :]
         try:
             kept = await self._sessions.append(
                 conversation_id, owner, to_stored(said), expected_version=version

@@ -17,12 +17,17 @@ class ToolFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AgentTool:
-    """A tool of the agent. ``call`` gets the owner of the conversation and the validated arguments."""
+    """A tool of the agent. ``call`` gets the owner of the conversation and the validated arguments.
+
+    ``own``: it uses nothing but what is the caller's own, or nobody's. Only such tools are left to a caller whose
+    features are limited.
+    """
 
     name: str
     description: str
     arguments: type[BaseModel]
     call: Callable[[str, Any], Awaitable[str]]
+    own: bool = False
 
     def spec(self) -> dict[str, Any]:
         """The tool as every provider's ``bind_tools`` takes it (OpenAI's function form)."""

@@ -45,13 +45,16 @@ def standard_tools(sessions: SessionStore, metrics: MetricsSource | None = None)
         return "\n".join(f"- [{_day(hit.created_at)}] {hit.role}: {hit.snippet}" for hit in hits)
 
     return (
-        AgentTool("calculator", "Calculate an arithmetic expression exactly.", _Expression, _calculator),
-        AgentTool("current_time", "The current date and time.", _Zone, _current_time),
+        AgentTool(
+            "calculator", "Calculate an arithmetic expression exactly.", _Expression, _calculator, own=True
+        ),
+        AgentTool("current_time", "The current date and time.", _Zone, _current_time, own=True),
         AgentTool(
             "conversation_search",
             "Search the user's own earlier conversations.",
             _Search,
             conversation_search,
+            own=True,
         ),
         *metrics_tools(metrics),
     )

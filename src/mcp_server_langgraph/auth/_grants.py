@@ -48,7 +48,9 @@ def token_set(reply: Mapping[str, Any]) -> TokenSet:
         raise UnusableReply("the reply holds no bearer token")
     expires = reply.get("expires_in")
     seconds = float(expires) if isinstance(expires, int | float) else None
-    return TokenSet(access, seconds, refresh if isinstance(refresh, str) else None, str(reply.get("scope", "")))
+    return TokenSet(
+        access, seconds, refresh if isinstance(refresh, str) else None, str(reply.get("scope", ""))
+    )
 
 
 def introspection(reply: Mapping[str, Any]) -> Introspection:

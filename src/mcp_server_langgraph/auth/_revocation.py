@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mcp_server_langgraph.auth._grants import Introspection
 from mcp_server_langgraph.auth.identity import ClientRefused, IdentityUnavailable, InvalidToken
 from mcp_server_langgraph.resilience import CircuitOpen, Rejected, TimedOut, timeout
 
@@ -56,7 +57,7 @@ class _Question:
 
 
 class RevocationCheck:
-    """Asks `is_active`, for one token once in `max_age` seconds at most; many callers share a question.
+    """Asks `introspect`, for one token once in `max_age` seconds at most; many callers share a question.
 
     `patience`: seconds that a caller waits for an answer. While Keycloak does not answer nobody waits: questions go on
     in the background, and the first answer ends that. `limit`: tokens that are remembered.
@@ -64,13 +65,13 @@ class RevocationCheck:
 
     def __init__(
         self,
-        is_active: Callable[[str], Awaitable[bool]],
+        introspect: Callable[[str], Awaitable[Introspection]],
         *,
         max_age: float,
         patience: float = 0.5,
         limit: int = 10_000,
     ) -> None:
-        self._is_active = is_active
+        self._introspect = introspect
         self._max_age = max_age
         self._patience = patience
         self._confirmed = Remembered(limit)
@@ -132,7 +133,7 @@ class RevocationCheck:
 
     async def _answer(self, key: bytes, token: str, question: _Question) -> None:
         try:
-            active = await self._is_active(token)
+            active = (await self._introspect(token)).active
         except Exception as error:
             self._failed(question, error)
         else:

@@ -13,7 +13,14 @@ from urllib.parse import quote_plus
 
 import httpx2
 
-from mcp_server_langgraph.auth._grants import Introspection, TokenSet, introspection, refused, token_set, user_claims
+from mcp_server_langgraph.auth._grants import (
+    Introspection,
+    TokenSet,
+    introspection,
+    refused,
+    token_set,
+    user_claims,
+)
 from mcp_server_langgraph.auth._http import json_reply
 from mcp_server_langgraph.auth._realm import Realm
 from mcp_server_langgraph.auth._refreshed import Ages
@@ -53,7 +60,9 @@ class KeycloakClient:
         # RFC 6749, section 2.3.1: both are form-encoded before they become user and password.
         self._auth = httpx2.BasicAuth(quote_plus(client_id), quote_plus(client_secret))
         self._reads = {name: repeatable(pipeline, f"keycloak.{name}") for name in ("userinfo", "introspect")}
-        self._grants = {name: never_repeated(pipeline, f"keycloak.{name}") for name in ("refresh", "exchange")}
+        self._grants = {
+            name: never_repeated(pipeline, f"keycloak.{name}") for name in ("refresh", "exchange")
+        }
 
     async def userinfo(self, access_token: str) -> Mapping[str, Any]:
         """The claims about the user of this access token. Whose they are says `sub`: compare it.

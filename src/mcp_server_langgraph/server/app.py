@@ -78,7 +78,7 @@ def transport_security(settings: Settings) -> TransportSecuritySettings:
 
 def issuer_of(settings: Settings) -> str:
     """The issuer of the tokens of the configured Keycloak realm."""
-    return f"{settings.keycloak_url}/realms/{settings.keycloak_realm}"
+    return settings.keycloak_issuer or f"{settings.keycloak_url}/realms/{settings.keycloak_realm}"
 
 
 def _base_url(settings: Settings, headers: Headers) -> str:

@@ -60,13 +60,11 @@ class Authentication:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = headers.getlist("authorization")
         try:
-            if scheme.lower() != "bearer" or not token.strip():
-                raise Refused("a bearer token is required")
-            scope["user"] = CallerUser(await self._check(token.strip()), self._issuer)
+            scope["user"] = CallerUser(await self._check(_bearer(given)), self._issuer)
         except Refused as refused:
-            await self._refuse(headers, str(refused), send, given=bool(token))
+            await self._refuse(headers, str(refused), send, given=bool(given))
         except Unverifiable as unverifiable:
             await _unavailable(unverifiable.retry_after, send)
         else:
@@ -81,6 +79,19 @@ class Authentication:
         await _answer(
             send, 401, {"error": "invalid_token", "error_description": why}, ("www-authenticate", challenge)
         )
+
+
+def _bearer(given: list[str]) -> str:
+    """The token in the Authorization header. Raises Refused.
+
+    Of two headers the one that is checked here and the one that something behind us believes could differ.
+    """
+    if len(given) > 1:
+        raise Refused("more than one Authorization header")
+    scheme, _, token = given[0].partition(" ") if given else ("", "", "")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Refused("a bearer token is required")
+    return token.strip()
 
 
 async def _unavailable(retry_after: float | None, send: Send) -> None:

@@ -18,6 +18,7 @@ from mcp_server_langgraph.auth.session import Conversation, SessionStore
 from mcp_server_langgraph.resilience import config, registry
 from mcp_server_langgraph.resilience.degradation import Degradation
 from mcp_server_langgraph.server.identity import Caller
+from mcp_server_langgraph.server.limits import check_decision, check_relation
 from mcp_server_langgraph.server.outputs import ResilienceStatus
 from mcp_server_langgraph.server.status import StatusBoard, is_degraded
 from mcp_server_langgraph.settings import Settings
@@ -116,6 +117,7 @@ class Services:
 
     async def permit(self, caller: Caller, relation: str, notes: list[Degradation]) -> None:
         """Let the caller pass, or raise ToolError. A decision that was not made by OpenFGA just now is noted."""
+        check_relation(caller, relation)
         if self._authorizer is None:
             return
         try:
@@ -124,6 +126,7 @@ class Services:
             raise ToolError(
                 f"permission denied: {relation} on {AGENT} (OpenFGA refuses the check: {error})"
             ) from error
+        check_decision(caller, relation, decision)
         if decision.degraded:
             _note_decision(notes, decision)
         if not decision.allowed:

@@ -16,6 +16,7 @@ from mcp_server_langgraph.auth.session import SearchHit, SessionError
 from mcp_server_langgraph.resilience.degradation import Degradation, collect_degradations
 from mcp_server_langgraph.resilience.errors import ResilienceError
 from mcp_server_langgraph.server.identity import Caller, caller_of
+from mcp_server_langgraph.server.limits import LIMITED, withheld_from
 from mcp_server_langgraph.server.outputs import (
     ChatAnswer,
     ConversationHit,
@@ -66,7 +67,13 @@ def add_tools(server: MCPServer[Any], services: Services) -> None:
         """
         async with _serving(ctx, services, _CHAT) as (caller, notes):
             agent = await services.agent()
-            turn = await agent.chat(caller.subject, message, conversation_id, progress=_Progress(ctx))
+            turn = await agent.chat(
+                caller.subject,
+                message,
+                conversation_id,
+                progress=_Progress(ctx),
+                limited=withheld_from(caller),
+            )
         return ChatAnswer(
             conversation_id=turn.conversation_id,
             answer=turn.answer,
@@ -140,9 +147,7 @@ async def _serving(
     caller = caller_of(ctx.request_context.request)
     with collect_degradations() as notes:
         if caller.degraded:
-            notes.append(
-                Degradation("keycloak", "the identity provider is unavailable", "last good keys", None)
-            )
+            notes.append(Degradation("keycloak", "the identity provider is unavailable", LIMITED, None))
         try:
             await services.permit(caller, relation, notes)
             yield caller, notes

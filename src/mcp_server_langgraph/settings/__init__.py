@@ -28,6 +28,8 @@ __all__ = ["PROVIDERS", "ModelName", "Settings", "load"]
 _SECRET = "(secret)"
 _COMPANIONS = {
     "keycloak_url": ("keycloak_realm", "keycloak_audience"),
+    "keycloak_client_id": ("keycloak_client_secret",),
+    "keycloak_client_secret": ("keycloak_url",),
     "openfga_api_url": ("openfga_store_id",),
 }
 
