@@ -1,20 +1,30 @@
 """The client against a wire-faithful stand-in that misbehaves on demand."""
 
+import asyncio
 import math
 from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
+import httpx2
 import pytest
 
 from mcp_server_langgraph.monitoring.prometheus_client import (
     BadQuery,
+    Patience,
     PrometheusClient,
     PrometheusRefused,
     PrometheusUnavailable,
     QueryTooSlow,
 )
-from mcp_server_langgraph.resilience import CircuitOpen, Pipeline, TimedOut, collect_degradations, registry
+from mcp_server_langgraph.resilience import (
+    CircuitOpen,
+    Pipeline,
+    TimedOut,
+    Timeout,
+    collect_degradations,
+    registry,
+)
 from mcp_server_langgraph.resilience.config import Settings, install
 from tests.support.http_server import HttpServer, Request, Response
 
@@ -280,14 +290,43 @@ async def test_retry_after_is_carried_by_the_error(server: FakePrometheus) -> No
     assert server.count() == 1
 
 
-async def test_a_hanging_prometheus_is_cut_per_attempt_and_the_last_result_answers(
+async def test_a_hanging_prometheus_is_cut_per_attempt(server: FakePrometheus) -> None:
+    async with aclosing(client_of(server, attempt_timeout=0.2)) as client:
+        server.hang()
+        with pytest.raises(httpx2.ReadTimeout):
+            await client.query("up")
+    assert server.count() == 3
+
+
+async def test_whoever_has_a_last_result_does_not_wait_for_a_hanging_prometheus(
     server: FakePrometheus,
 ) -> None:
-    async with aclosing(client_of(server, attempt_timeout=0.2)) as client:
+    patience = Patience()
+    pipeline = Pipeline.standard("prometheus", attempt=Timeout(5.0, seconds_for=patience.of_attempt))
+    async with aclosing(PrometheusClient(server.url, pipeline, patience=patience)) as client:
         await client.query("up")
         server.hang()
+        for _ in range(5):
+            began = asyncio.get_running_loop().time()
+            assert (await client.query("up")).stale is True
+            assert asyncio.get_running_loop().time() - began < 2.5, "well below one attempt"
+    assert registry.breakers()["prometheus"].state == "open", "what was cut counts as failures"
+
+
+async def test_a_query_that_is_slow_by_nature_is_waited_for_again(server: FakePrometheus) -> None:
+    async with aclosing(client_of(server)) as client:
+        server.delay(0.6)
+        await client.query("up")
+        assert (await client.query("up")).stale is False
+
+
+async def test_a_prometheus_that_has_too_many_queries_is_answered_for_too(server: FakePrometheus) -> None:
+    async with aclosing(client_of(server)) as client:
+        await client.query("up")
+        server.fail(429)
         assert (await client.query("up")).stale is True
-    assert server.count() == 1 + 3
+        with pytest.raises(PrometheusUnavailable):
+            await client.query("something else")
 
 
 async def test_while_the_circuit_is_open_nothing_is_asked_and_the_last_result_answers(

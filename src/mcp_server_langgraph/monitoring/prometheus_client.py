@@ -2,7 +2,8 @@
 
 Reads only, so they are retried. A query that is itself at fault is asked once, raises `BadQuery`, and counts for
 nothing at the breaker. While Prometheus is unavailable the last answer to the same query is given, marked ``stale``
-with its age; where there is none, the error of the attempt is raised.
+with its age; where there is none, the error of the attempt is raised. Whoever has a last answer waits for a new
+one not much longer than that one took.
 
 (Import from here by name: with this folder on the path the module would hide the library ``prometheus_client``.)
 """
@@ -24,6 +25,7 @@ from mcp_server_langgraph.resilience import (
     Rung,
     Verdict,
     classify,
+    timeout,
 )
 from mcp_server_langgraph.resilience.fallback import NOTHING
 
@@ -31,12 +33,14 @@ from . import _catalogue
 from ._answers import QueryResult, Reader, Series, parse, query_result
 from ._catalogue import Alert, Listing, Rule, Target
 from ._errors import BadQuery, PrometheusError, PrometheusRefused, PrometheusUnavailable, QueryTooSlow
+from ._patience import Patience
 from ._wire import Form, Wire
 
 __all__ = [
     "Alert",
     "BadQuery",
     "Listing",
+    "Patience",
     "PrometheusClient",
     "PrometheusError",
     "PrometheusRefused",
@@ -61,7 +65,7 @@ class PrometheusClient:
 
     ``url``: its root, without /api. ``pipeline`` guards the requests. ``attempt_timeout``: seconds that one request may
     take. ``max_age``: seconds for which a last answer may stand in. ``max_bytes``: the largest answer that is read.
-    ``clock`` gives unix seconds.
+    ``patience``: how long whoever has a last answer waits for a new one. ``clock`` gives unix seconds.
 
     Every question raises BadQuery, QueryTooSlow, and while Prometheus is unavailable what the last attempt raised.
     """
@@ -74,13 +78,16 @@ class PrometheusClient:
         attempt_timeout: float = 5.0,
         max_age: float = 3600.0,
         max_bytes: int = 8 << 20,
+        patience: Patience | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._guarded = pipeline
-        last = Rung(_LastResult(max_age, key=_key, max_size=_KEPT_RESULTS), source="last result")
+        self._last = _LastResult(max_age, key=_key, max_size=_KEPT_RESULTS)
+        last = Rung(self._last, source="last result")
         self._degrading = Pipeline(
             pipeline.name, Fallback(last), operation="query", classifier=_last_result_may_answer
         )
+        self._patience = patience if patience is not None else Patience()
         self._clock = clock
         self._wire = Wire(url, attempt_timeout, max_bytes)
 
@@ -147,7 +154,19 @@ class PrometheusClient:
         return await self._degrading.call(self._ask, endpoint, form, read, (selectors, within))
 
     async def _ask(self, endpoint: str, form: Form, read: Reader[T], key: Hashable) -> T:
-        return await self._guarded.call(self._fetch, endpoint, form, read)
+        now = asyncio.get_running_loop().time
+        async with timeout(self._wait(endpoint, form, read, key), name=self._guarded.name):
+            began = now()
+            answer: T = await self._guarded.call(self._fetch, endpoint, form, read)
+        self._patience.answered(endpoint, form, now() - began)
+        return answer
+
+    def _wait(self, endpoint: str, form: Form, *rest: Any) -> float | None:
+        """Seconds that a new answer is waited for; None where there is no last one to give instead."""
+        now = asyncio.get_running_loop().time()
+        if self._guarded.site.bypassed or self._last.recall((endpoint, form, *rest), {}, now) is None:
+            return None
+        return self._patience.of_call(endpoint, form)
 
     async def _fetch(self, endpoint: str, form: Form, read: Reader[T]) -> T:
         return parse(await self._wire.ask(endpoint, form), read, self._clock())
@@ -175,7 +194,10 @@ def _key(endpoint: str, form: Form, read: Reader[Any], key: Hashable) -> Hashabl
 
 
 def _last_result_may_answer(exc: BaseException) -> Verdict:
-    """As the layer judges it, and also for a query that was too slow: load may have made it so."""
+    """As the layer judges it, and also for what load has done: a query that was too slow, or one too many."""
     if isinstance(exc, QueryTooSlow):
         return Verdict(Outcome.NEUTRAL, unavailable=True)
-    return classify(exc)
+    verdict = classify(exc)
+    if isinstance(exc, PrometheusUnavailable) and not verdict.unavailable:
+        return verdict._replace(unavailable=True)
+    return verdict

@@ -23,12 +23,14 @@ def metrics_source(parts: Parts) -> MetricsSource | None:
     if url is None:
         parts.embedded("prometheus", "not configured: the agent's metrics tool says so")
         return None
-    from mcp_server_langgraph.monitoring.prometheus_client import PrometheusClient
+    from mcp_server_langgraph.monitoring.prometheus_client import Patience, PrometheusClient
 
     # Agents ask the same at the same time. What stands in during an outage is the client's, which marks it.
     once = Cache(max_age=0, key=lambda endpoint, form, _read: (endpoint, *sorted(form.items())))
-    pipeline = Pipeline.standard("prometheus", cache=once, attempt=Timeout(PROMETHEUS_ATTEMPT))
-    client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT)
+    patience = Patience()
+    attempt = Timeout(PROMETHEUS_ATTEMPT, seconds_for=patience.of_attempt)
+    pipeline = Pipeline.standard("prometheus", cache=once, attempt=attempt)
+    client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT, patience=patience)
     parts.closers.append(client.aclose)
     probe = parts.http_probes.answers(f"{url}/api/v1/query?query=vector(1)", "status", "success")
     parts.remote("prometheus", "metrics for the agent", "last results, marked with their age", probe)
