@@ -24,7 +24,7 @@ from mcp_server_langgraph.auth.session import (
     SessionLimits,
 )
 from mcp_server_langgraph.llm.offline import OfflineChatModel
-from mcp_server_langgraph.resilience import CircuitOpen
+from mcp_server_langgraph.resilience import CircuitOpen, collect_degradations
 
 Script = Callable[[list[BaseMessage]], AIMessage]
 
@@ -194,6 +194,17 @@ async def test_a_failing_tool_is_told_to_the_model_and_does_not_fail_the_turn(ca
     assert told in turn.answer
     assert "secret inner detail" not in turn.answer
     assert [(use.name, use.ok) for use in turn.tool_calls] == [("bad", False)]
+
+
+@pytest.mark.parametrize(
+    ("call", "degraded"), [(be_rejected, True), (be_refused, True), (fail_as_asked, False)]
+)
+async def test_an_answer_that_does_without_an_unavailable_tool_is_noted_as_degraded(
+    call: Any, degraded: bool
+) -> None:
+    with collect_degradations() as notes:
+        await an_agent(ask_then_tell("bad"), tool("bad", call)).chat("me", "hello")
+    assert [note.service for note in notes] == ["bad"] * degraded
 
 
 async def test_wrong_arguments_of_the_model_are_told_to_the_model() -> None:

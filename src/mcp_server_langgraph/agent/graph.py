@@ -21,6 +21,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from mcp_server_langgraph.agent.tool import AgentTool, ToolFailed
+from mcp_server_langgraph.resilience.degradation import note_degradation
 from mcp_server_langgraph.resilience.errors import ResilienceError
 
 __all__ = ["AgentGraph", "AgentState", "RunContext", "build_graph"]
@@ -114,6 +115,7 @@ async def _run_tool(tools: Mapping[str, AgentTool], call: ToolCall, context: Run
         logger.warning(
             "tool unavailable", extra={"fields": {"tool": call["name"], "error_type": type(error).__name__}}
         )
+        note_degradation(call["name"], type(error).__name__, "nothing: the answer does without")
         return _result(call, f"unavailable at the moment: {error}", ok=False)
     except Exception:
         logger.exception("tool failed", extra={"fields": {"tool": call["name"]}})
