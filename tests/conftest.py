@@ -16,6 +16,8 @@ import pytest
 from mcp_server_langgraph.resilience import Event, registry, subscribe
 from mcp_server_langgraph.resilience.testing import run
 
+pytest_plugins = ["tests.support.report"]
+
 AsyncTest = Callable[..., Coroutine[Any, Any, object]]
 
 REAL_TIME_LIMIT = 60.0

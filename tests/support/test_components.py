@@ -2,12 +2,13 @@
 
 import pytest
 
-from tests.support import components
+from tests.support import components, uses
 from tests.support.components import Component, require
 
 
 @pytest.fixture(autouse=True)
 def one_missing_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uses, "USES", {})
     monkeypatch.setattr(components, "COMPONENTS", {"missing": Component(lambda: None, "apt-get install it")})
 
 
