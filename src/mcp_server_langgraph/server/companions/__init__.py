@@ -1,0 +1,1 @@
+"""What ``serve`` starts beside the server, and ends with it."""
