@@ -53,10 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="mcp-server-langgraph", description="An MCP server around a LangGraph agent."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="run the server")
-    serve.add_argument("--host", help="address to listen on (HOST)")
-    serve.add_argument("--port", help="port to listen on (PORT)")
-    serve.add_argument("--transport", choices=("http", "stdio"), default="http")
+    serve = _add_serve(commands.add_parser("serve", help="run the server"))
     show = commands.add_parser("settings", help="print the settings in force, without secrets")
     doctor = commands.add_parser("doctor", help="find hidden and stacked retries, and missing timeouts")
     doctor.add_argument(
@@ -72,10 +69,36 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_serve(serve: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    serve.add_argument("--host", help="address to listen on (HOST)")
+    serve.add_argument("--port", help="port to listen on (PORT)")
+    serve.add_argument("--transport", choices=("http", "stdio"), default="http")
+    serve.add_argument(
+        "--local-model",
+        action="store_true",
+        help="let a small model on this machine answer when no other does (extra: local)",
+    )
+    serve.add_argument(
+        "--with-redis",
+        action="store_true",
+        help="keep conversations in a Redis of its own (extra: redis-server)",
+    )
+    serve.add_argument(
+        "--data-dir",
+        type=Path,
+        help="where --with-redis keeps its data (~/.local/state/mcp-server-langgraph/redis)",
+    )
+    return serve
+
+
 def _environment(options: argparse.Namespace) -> dict[str, str]:
     """The environment, with the file's variables below it and the command line's above it."""
     environ = {**_file_variables(options.env_file), **os.environ}
-    given = {"HOST": getattr(options, "host", None), "PORT": getattr(options, "port", None)}
+    if getattr(options, "local_model", False):
+        from mcp_server_langgraph.server.companions.local_model import with_local_model
+
+        environ = with_local_model(environ)
+    given = {name: getattr(options, name.lower(), None) for name in ("HOST", "PORT", "REDIS_URL")}
     return {**environ, **{name: value for name, value in given.items() if value is not None}}
 
 
@@ -117,6 +140,27 @@ def _examine(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from mcp_server_langgraph.resilience.errors import SettingsError
+
+    if not options.with_redis:
+        if options.data_dir is not None:
+            raise SettingsError(["--data-dir is where --with-redis keeps its data: it needs --with-redis"])
+        return _run(options)
+    from mcp_server_langgraph.server.companions.redis import EmbeddedRedis, default_folder
+    from mcp_server_langgraph.settings import load
+
+    environ = _environment(options)
+    if environ.get("REDIS_URL"):
+        raise SettingsError(
+            ["--with-redis starts a Redis of its own, and REDIS_URL names another: give one of them"]
+        )
+    load(environ)  # what is wrong in it is told before anything is started
+    with EmbeddedRedis(options.data_dir or default_folder(environ)) as redis:
+        options.redis_url = redis.url
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     from mcp_server_langgraph.resilience import config
     from mcp_server_langgraph.settings import load
 

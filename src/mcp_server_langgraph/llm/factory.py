@@ -22,15 +22,20 @@ from mcp_server_langgraph.settings import PROVIDERS, ModelName, Settings
 
 from .guarded import GuardedChatModel
 from .links import Closable, LazyLink
+from .local_weights import MODEL as LOCAL_MODEL
+from .local_weights import weights
 from .providers import COMPATIBLE, DEFAULT_MODELS, Access, build_model, require_package
 
 __all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "quota_of"]
 
-SILENT: Final = frozenset({"google", "offline"})
+SILENT: Final = frozenset({"google", "local", "offline"})
 """Providers whose answers tell nothing of our quota."""
 
 SHORT_WAIT: Final = 1.0
 """Seconds for which quota is waited for where another model could be asked: about what asking that one costs."""
+
+LOCAL_PLACES: Final = 4
+"""More would wait longer than their callers do."""
 
 Build = Callable[[], tuple[BaseChatModel, Closable | None]]
 
@@ -42,7 +47,7 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
     where a provider's package is missing, ConfigurationError where its key or address is.
     """
     chain = chain_of(settings)
-    bulkheads = {name.source: Bulkhead(name=f"llm.{name.source}") for name in chain}
+    bulkheads = {name.source: _places(name) for name in chain}
     links = []
     for index, name in enumerate(chain):
         followers = len(chain) - index - 1
@@ -86,6 +91,11 @@ def _with_model(name: ModelName) -> ModelName:
     return name._replace(model=model)
 
 
+def _places(name: ModelName) -> Bulkhead:
+    """Calls at a time: as many as the settings say, but for the local model, which answers one after the other."""
+    return Bulkhead(LOCAL_PLACES if name.provider == "local" else None, name=f"llm.{name.source}")
+
+
 def guarded_link(
     name: ModelName,
     build: Build,
@@ -110,6 +120,8 @@ def service_of(name: ModelName) -> str:
 def _builder(settings: Settings, name: ModelName) -> Build:
     if name.provider == "offline":
         return lambda: (_offline(settings), None)
+    if name.provider == "local":
+        return _local(name)
     kind = name.provider if name.provider in PROVIDERS else COMPATIBLE
     require_package(kind)
     access = _compatible_access(settings, name) if kind == COMPATIBLE else _access(settings, name)
@@ -145,6 +157,22 @@ def _compatible_access(settings: Settings, name: ModelName) -> Access:
 def _seconds() -> float:
     """The socket's limit stands behind the pipeline's, for whoever switches the patterns off."""
     return current().timeout("llm")
+
+
+def _local(name: ModelName) -> Build:
+    if name.model != LOCAL_MODEL:
+        raise ConfigurationError(f"{name}: the local model is {LOCAL_MODEL}, and there is no other")
+    weights()
+    require_package(COMPATIBLE)
+    seconds = _seconds()
+
+    def build() -> tuple[BaseChatModel, Closable]:
+        from .local import LocalChatModel
+
+        model = LocalChatModel(timeout=seconds)
+        return model, model
+
+    return build
 
 
 def _offline(settings: Settings) -> BaseChatModel:

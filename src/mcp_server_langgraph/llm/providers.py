@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from .http_client import http_client
+from .local_weights import MODEL as LOCAL_MODEL
 
 if TYPE_CHECKING:
     import httpx2
     from langchain_core.language_models import BaseChatModel
     from pydantic import SecretStr
 
-__all__ = ["COMPATIBLE", "DEFAULT_MODELS", "Access", "build_model", "require_package"]
+__all__ = ["COMPATIBLE", "DEFAULT_MODELS", "Access", "build_model", "load_package", "require_package"]
 
 COMPATIBLE: Final = "compatible"
 """The kind of provider that speaks OpenAI's API at an address of its own."""
@@ -27,6 +29,7 @@ COMPATIBLE: Final = "compatible"
 DEFAULT_MODELS: Final = {
     "anthropic": "claude-sonnet-5-5",
     "google": "gemini-3.5-flash",
+    "local": LOCAL_MODEL,
     "offline": "offline",
     "openai": "gpt-5.4-mini",
 }
@@ -63,6 +66,11 @@ def require_package(kind: str) -> None:
     if package is not None and find_spec(package) is None:
         name = package.replace("_", "-")
         raise ImportError(f"{kind} needs the package {name}: install mcp-server-langgraph[server]")
+
+
+def load_package(kind: str) -> None:
+    """Import the package for that kind of provider now, which takes seconds, for a model that is built later."""
+    import_module(_PACKAGES[kind])
 
 
 def build_model(kind: str, model: str, access: Access) -> tuple[BaseChatModel, httpx2.AsyncClient]:

@@ -1,4 +1,6 @@
-"""Who answers: providers of language models, endpoints that speak OpenAI's API, and the offline stand-in."""
+"""Who answers: providers of language models, endpoints that speak OpenAI's API, a small local model, and the offline
+stand-in.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,10 @@ from ._model_names import ModelName, checked_source
 
 __all__ = ["PROVIDERS", "ModelSettings", "missing_for_models"]
 
-PROVIDERS: Final = ("offline", "anthropic", "openai", "google")
-_WITH_KEYS: Final = frozenset(PROVIDERS) - {"offline"}
+PROVIDERS: Final = ("offline", "local", "anthropic", "openai", "google")
+# Models of this process and of this machine: they need no key, and have one model.
+_OURS: Final = frozenset({"offline", "local"})
+_WITH_KEYS: Final = frozenset(PROVIDERS) - _OURS
 _PROVIDER: Final = f"{', '.join(PROVIDERS)}, a name of LLM_ENDPOINTS, or one of these with /account"
 
 
@@ -26,7 +30,7 @@ def _model_names(value: list[str]) -> list[str]:
 
 def _complete(text: str) -> ModelName:
     name = ModelName.read(text)
-    if not name.model and name.provider != "offline":
+    if not name.model and name.provider not in _OURS:
         raise ValueError("provider:model")
     return name
 
@@ -48,7 +52,9 @@ class ModelSettings(Group):
     """Who answers: providers of language models, endpoints that speak OpenAI's API, and the offline stand-in."""
 
     llm_provider: Annotated[str, AfterValidator(checked_source)] = setting(
-        "offline", "Who answers: a provider of language models, or the offline stand-in.", _PROVIDER
+        "offline",
+        "Who answers: a provider of language models, the small local model, or the offline stand-in.",
+        _PROVIDER,
     )
     llm_model: str | None = setting(None, "Model of the provider; its default where None.", "a model's name")
     llm_fallback_models: Annotated[Names, AfterValidator(_model_names)] = setting(

@@ -1,0 +1,1 @@
+"""What `llm.local` is made of."""
