@@ -13,7 +13,7 @@ from langchain_core.tools import tool
 from langchain_google_genai import ChatGoogleGenerativeAI
 from pydantic import BaseModel, SecretStr
 
-from mcp_server_langgraph.llm.providers import build_model
+from mcp_server_langgraph.llm.providers import Access, build_model
 from mcp_server_langgraph.resilience import (
     CircuitOpen,
     Retry,
@@ -27,7 +27,8 @@ from mcp_server_langgraph.resilience.integrations.langchain import (
     TruncatedAnswer,
     resilient,
 )
-from tests.llm.provider_server import GOOD, Answer, ProviderServer, Stream
+from tests.llm.dialects import GOOD
+from tests.llm.provider_server import Answer, ProviderServer, Stream
 from tests.support.ports import HOST, free_port
 
 PROVIDERS = ("anthropic", "google", "openai")
@@ -59,7 +60,7 @@ def chat_model(provider: str, base_url: str) -> BaseChatModel:
         return ChatGoogleGenerativeAI(
             model="m", api_key=KEY, base_url=base_url, max_retries=1, vertexai=False
         )
-    model, _ = build_model(provider, "m", api_key=KEY, base_url=base_url, timeout=30)
+    model, _ = build_model(provider, "m", Access(30, KEY, base_url))
     return model
 
 

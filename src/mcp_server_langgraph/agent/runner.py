@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
@@ -31,7 +31,9 @@ class ToolUse:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one message led to. ``usage`` counts tokens where the provider tells; ``durable`` is the conversation's."""
+    """What one message led to. ``usage`` counts tokens where the provider tells, ``cost`` is what they cost where all
+    prices are known; ``durable`` is the conversation's.
+    """
 
     conversation_id: str
     answer: str
@@ -39,13 +41,15 @@ class Turn:
     offline: bool
     tool_calls: tuple[ToolUse, ...]
     usage: dict[str, int] | None
+    cost: float | None
     durable: bool
 
 
 class Agent:
     """Answers messages with a model and tools, and remembers them in a session store.
 
-    ``model_name`` is reported where an answer does not say which model gave it.
+    ``model_name`` is reported where an answer does not say which model gave it. ``cost_of`` tells what messages cost,
+    None where it cannot.
     """
 
     def __init__(
@@ -56,10 +60,12 @@ class Agent:
         *,
         model_name: str,
         max_tool_rounds: int = 6,
+        cost_of: Callable[[Sequence[BaseMessage]], float | None] = lambda _: None,
     ) -> None:
         self._graph = build_graph(model, tools, max_tool_rounds)
         self._sessions = sessions
         self._model_name = model_name
+        self._cost_of = cost_of
         # A round is two steps of the graph; the rest is the first and the last answer, and giving up.
         self._step_limit = 2 * max_tool_rounds + 4
 
@@ -127,8 +133,12 @@ class Agent:
                 if isinstance(message, ToolMessage)
             ),
             usage=_usage(said),
+            cost=self._cost_of(said),
             durable=durable,
         )
+
+
+_COUNTED: Final = ("input_tokens", "output_tokens", "total_tokens")
 
 
 def _usage(said: Sequence[BaseMessage]) -> dict[str, int] | None:
@@ -139,9 +149,9 @@ def _usage(said: Sequence[BaseMessage]) -> dict[str, int] | None:
     ]
     if not told:
         return None
-    return {
-        key: sum(usage[key] for usage in told) for key in ("input_tokens", "output_tokens", "total_tokens")
-    }
+    counts = {key: sum(usage[key] for usage in told) for key in _COUNTED}
+    cached = sum(usage.get("input_token_details", {}).get("cache_read") or 0 for usage in told)
+    return counts | ({"cached_input_tokens": cached} if cached else {})
 
 
 async def _silent(_message: str) -> None:

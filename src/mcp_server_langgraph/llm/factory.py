@@ -17,6 +17,8 @@ from mcp_server_langgraph.resilience.integrations.langchain import (
     TYPICAL_OUTPUT,
     ModelPolicies,
     ModelQuota,
+    Price,
+    Spending,
 )
 from mcp_server_langgraph.settings import PROVIDERS, ModelName, Settings
 
@@ -24,6 +26,7 @@ from .guarded import GuardedChatModel
 from .links import Closable, LazyLink
 from .local_weights import MODEL as LOCAL_MODEL
 from .local_weights import weights
+from .prices import Prices
 from .providers import COMPATIBLE, DEFAULT_MODELS, Access, build_model, require_package
 
 __all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "quota_of"]
@@ -46,7 +49,7 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
     Nothing of a provider is imported before its model is first asked (or ``prepare`` is awaited). Raises ImportError
     where a provider's package is missing, ConfigurationError where its key or address is.
     """
-    chain = chain_of(settings)
+    chain, prices = chain_of(settings), Prices(settings)
     bulkheads = {name.source: _places(name) for name in chain}
     links = []
     for index, name in enumerate(chain):
@@ -56,6 +59,7 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
             _builder(settings, name),
             bulkhead=bulkheads[name.source],
             quota=quota_of(name, followers=followers, output=settings.llm_max_output_tokens),
+            price=prices.of(str(name)),
             followers=followers,
             idle=idle,
         )
@@ -102,13 +106,14 @@ def guarded_link(
     *,
     bulkhead: Bulkhead,
     quota: ModelQuota | None = None,
+    price: Price | None = None,
     followers: int = 0,
     idle: float = IDLE_TIMEOUT,
 ) -> LazyLink:
     """One model behind its pipelines. ``followers``: how many models can be asked after it; each must be left time."""
     cooldown = Cooldown(max_wait=0.0 if followers else LONGEST_COOLDOWN)
     breaker = CircuitBreaker(service_of(name))
-    policies = ModelPolicies(Retry(), cooldown, breaker, bulkhead, quota)
+    policies = ModelPolicies(Retry(), cooldown, breaker, bulkhead, quota, Spending(str(name), price))
     return LazyLink(name, service_of(name), build, policies, followers=followers, idle=idle)
 
 

@@ -80,6 +80,14 @@ FAMILIES: Final[dict[str, Family]] = {
     "cooldown_seconds_left": Family("gauge", ("service",), "Seconds for which it is left alone."),
     "cooldown_started_total": Family("counter", ("service",), "Times that it wanted to be left alone."),
     "cooldown_rejected_total": Family("counter", ("service",), "Calls refused meanwhile."),
+    "llm_tokens_total": Family(
+        "counter",
+        ("model", "kind"),
+        "Tokens that models told they used: input, cached_input (out of the provider's cache) and output.",
+    ),
+    "llm_cost_total": Family(
+        "counter", ("model",), "What they cost, in the currency of the prices; only where a price is known."
+    ),
     "quota_left": Family(
         "gauge", ("service", "dimension"), "What the provider said is left, less what was taken since."
     ),

@@ -74,6 +74,7 @@ class ChatAnswer(MarkedDegraded):
     durable: bool = Field(description="False: kept only in the memory of one server process.")
     tool_calls: list[ToolCallView] = []
     usage: dict[str, int] | None = Field(None, description="Tokens, where the provider tells.")
+    cost: float | None = Field(None, description="What they cost, where the prices of all models are known.")
 
 
 class MessageView(BaseModel):

@@ -82,6 +82,7 @@ def add_tools(server: MCPServer[Any], services: Services) -> None:
             durable=turn.durable,
             tool_calls=[ToolCallView(name=use.name, ok=use.ok) for use in turn.tool_calls],
             usage=turn.usage,
+            cost=turn.cost,
             **_marks(notes),
         )
 

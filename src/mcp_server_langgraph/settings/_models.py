@@ -4,6 +4,7 @@ stand-in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Final
@@ -20,6 +21,7 @@ PROVIDERS: Final = ("offline", "local", "anthropic", "openai", "google")
 _OURS: Final = frozenset({"offline", "local"})
 _WITH_KEYS: Final = frozenset(PROVIDERS) - _OURS
 _PROVIDER: Final = f"{', '.join(PROVIDERS)}, a name of LLM_ENDPOINTS, or one of these with /account"
+_PRICE: Final = re.compile(r"\d+(\.\d+)?(/\d+(\.\d+)?){1,2}")
 
 
 def _model_names(value: list[str]) -> list[str]:
@@ -48,6 +50,13 @@ def _keys(value: dict[str, SecretStr]) -> dict[str, SecretStr]:
     return value
 
 
+def _prices(value: dict[str, str]) -> dict[str, str]:
+    for name, price in value.items():
+        if not _complete(name) or not _PRICE.fullmatch(price):
+            raise ValueError("provider:model=input/output")
+    return value
+
+
 class ModelSettings(Group):
     """Who answers: providers of language models, endpoints that speak OpenAI's API, and the offline stand-in."""
 
@@ -71,6 +80,11 @@ class ModelSettings(Group):
         {},
         "Keys of endpoints, and of further accounts of a provider.",
         "comma separated endpoint=key or provider/account=key",
+    )
+    llm_prices: Annotated[Pairs[str], AfterValidator(_prices)] = setting(
+        {},
+        "What a million tokens of a model cost; models that are not named are not counted in costs.",
+        "comma separated provider:model=input/output or provider:model=input/output/cached input",
     )
     llm_max_output_tokens: int | None = setting(
         None,

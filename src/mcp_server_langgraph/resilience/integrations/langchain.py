@@ -11,7 +11,8 @@ means: `ModelClassifier`.
 
 Errors: the original one, with a note for each other model that was asked; `TimedOut` after the total time;
 `StreamInterrupted` where a stream broke after its first piece. Events: those of the policies, and ``fallback``.
-Metrics: those of the policies, and ``fallback_used_total``, ``fallback_failed_total``.
+Metrics: those of the policies, and ``fallback_used_total``, ``fallback_failed_total``, ``llm_tokens_total`` and
+``llm_cost_total``.
 """
 
 # pyright: reportPrivateUsage=false
@@ -49,6 +50,7 @@ from ._langchain.guard import IDLE_TIMEOUT, LONGEST_COOLDOWN, Clocks, ModelPolic
 from ._langchain.link import ModelLink
 from ._langchain.names import common_profile, name_of, tells_why_it_ends
 from ._langchain.quota import ModelQuota, observe_headers
+from ._langchain.spending import Price, Spending
 from ._langchain.structured import ParserOfWhoAnswered, parsed
 from ._langchain.usage import TYPICAL_OUTPUT, Tokens, tokens_of
 
@@ -64,8 +66,10 @@ __all__ = [
     "ModelLink",
     "ModelPolicies",
     "ModelQuota",
+    "Price",
     "Question",
     "ResilientChatModel",
+    "Spending",
     "Tokens",
     "TruncatedAnswer",
     "facts_of",
@@ -83,7 +87,7 @@ class GuardedModel:
 
     ``name``: what answers and metrics call it (default: "provider:model", with the host where that is not the
     provider's own). The policies replace those that all models of that name share; ``bulkhead`` and ``quota`` (a
-    `ModelQuota`) have no standard.
+    `ModelQuota`) have no standard. ``price``: None where it is not known.
     ``finishes``: whether its streams tell why they end, so that one which does not is cut short; None: for providers
     that are known to, and for others once one has told.
     """
@@ -95,6 +99,7 @@ class GuardedModel:
     breaker: CircuitBreaker | None = None
     bulkhead: Bulkhead | None = None
     quota: Quota | None = None
+    price: Price | None = None
     finishes: bool | None = None
 
 
@@ -161,6 +166,7 @@ def _link(given: GuardedModel, chain: str, clocks: Clocks, taken: set[str]) -> M
         given.breaker or shared.breaker,
         given.bulkhead,
         given.quota,
+        Spending(name, given.price),
     )
     finishes = tells_why_it_ends(provider) if given.finishes is None else given.finishes
     return ModelLink(name, service, given.model, policies, clocks, finishes=finishes)

@@ -32,6 +32,7 @@ def agent(parts: Parts, sessions: SessionStore, metrics: MetricsSource | None) -
         from mcp_server_langgraph.agent.runner import Agent
         from mcp_server_langgraph.agent.tools import standard_tools
         from mcp_server_langgraph.llm.factory import create_chat_model
+        from mcp_server_langgraph.llm.prices import Prices
 
         model = create_chat_model(settings)
         parts.closers.append(model.aclose)
@@ -42,6 +43,7 @@ def agent(parts: Parts, sessions: SessionStore, metrics: MetricsSource | None) -
             sessions,
             model_name=settings.llm_model or settings.llm_provider,
             max_tool_rounds=settings.llm_max_tool_rounds,
+            cost_of=Prices(settings).cost,
         )
 
     return AgentLoader(build, ["mcp_server_langgraph.agent.runner", "mcp_server_langgraph.llm.factory"])

@@ -16,6 +16,7 @@ from ...policy import Policy
 from ...quota import Quota
 from ...retry import Retry
 from ...timeout import Timeout
+from .spending import Spending
 
 __all__ = [
     "IDLE_TIMEOUT",
@@ -102,6 +103,7 @@ class ModelPolicies(NamedTuple):
     breaker: CircuitBreaker
     bulkhead: Bulkhead | None = None
     quota: Quota | None = None
+    spending: Spending | None = None
 
 
 # As long as a breaker lives, so does the cooldown beside it.
@@ -128,7 +130,7 @@ def pipeline(
     service: str, operation: str, policies: ModelPolicies, classifier: Classifier, clock: ModelTimeout | None
 ) -> Pipeline:
     """The pipeline of one model for one kind of call."""
-    retry, cooldown, breaker, bulkhead, quota = policies
-    ordered = (bulkhead, retry, cooldown, quota, breaker, clock)
+    retry, cooldown, breaker, bulkhead, quota, spending = policies
+    ordered = (bulkhead, retry, cooldown, quota, breaker, clock, spending)
     present: list[Policy] = [each for each in ordered if each is not None]
     return Pipeline(service, *present, operation=operation, classifier=classifier)
