@@ -66,8 +66,10 @@ class Recovery:
     async def _until_it_works(self) -> None:
         wait = _FIRST_WAIT
         while True:
+            # Not `asyncio.wait_for`: in 3.11 it swallows a cancellation that comes together with what it waits for.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), wait * (1 + self._chance()) / 2)
+                async with asyncio.timeout(wait * (1 + self._chance()) / 2):
+                    await self._hurry.wait()
             self._hurry.clear()
             try:
                 await self._attempt()
