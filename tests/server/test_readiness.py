@@ -97,3 +97,22 @@ def test_hosts_are_accepted_by_loopback_setting_and_public_url() -> None:
     assert {"localhost", "localhost:*", "a.example", "a.example:*", "b.example:8443", "c.example"} <= hosts
     assert "b.example" not in hosts
     assert "https://c.example" in transport_security(settings).allowed_origins
+
+
+@pytest.mark.parametrize(
+    ("facts", "state", "ready"),
+    [
+        ({}, "up", "ready"),
+        ({"problem": "the model lost a relation", "unusable": False}, "degraded", "degraded"),
+        ({"problem": "no such store", "unusable": True}, "down", "not ready"),
+    ],
+)
+async def test_a_service_with_a_problem_degrades_and_one_that_never_fitted_keeps_the_server_from_serving(
+    facts: dict[str, Any], state: str, ready: str
+) -> None:
+    openfga = Dependency("openfga", "permissions", "denied", facts=lambda: facts)
+    services = services_with(AgentLoader(build, []), Dependency("llm", "offline", embedded=True), openfga)
+    await services.agent()
+    view = (await services.board.services())["openfga"]
+    assert (view["state"], view.get("problem")) == (state, facts.get("problem"))
+    assert await status_of(services) == ready

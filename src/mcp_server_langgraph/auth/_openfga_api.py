@@ -5,6 +5,7 @@ MCP SDK has loaded anyway; it waits 300 s, and retries three times, unless told 
 as a date and loses it; and it lets aiohttp's errors through beside its own. (openfga-sdk 0.10.5.)
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -42,19 +43,25 @@ class Model(NamedTuple):
 
 
 class OpenFGAApi:
-    """One store. `saw_model` hears which model decided, answer by answer.
+    """One store. `saw_model` hears which model decided, answer by answer; `attempt` gives the seconds of an attempt.
 
     Raises httpx2.HTTPError and UnusableReply. `consistent`: what OpenFGA may have in its own caches does not count.
     """
 
     def __init__(
-        self, api_url: str, store_id: str, model_id: str | None, saw_model: Callable[[str], None]
+        self,
+        api_url: str,
+        store_id: str,
+        model_id: str | None,
+        saw_model: Callable[[str], None],
+        attempt: Callable[[], float],
     ) -> None:
         self._client = new_client(api_url)
         self._store = f"/stores/{quote(store_id, safe='')}"
         self._model_id = model_id
         self._model = {} if model_id is None else {"authorization_model_id": model_id}
         self._saw_model = saw_model
+        self._attempt = attempt
 
     async def check(self, question: Question, *, consistent: bool = False) -> bool:
         reply = await self._post("check", {**question.body(), **self._asked(consistent)})
@@ -119,10 +126,15 @@ class OpenFGAApi:
         await self._client.aclose()
 
     async def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        response = await self._client.post(f"{self._store}/{what}", json=body)
+        response = await self._client.post(f"{self._store}/{what}", json=body, timeout=self._step())
         reply = json_reply(response)
         self._note(response)
         return reply
+
+    def _step(self) -> float | None:
+        """The client's own limit for a step, but where an operator gives attempts more time: as long as these."""
+        own, attempt = self._client.timeout.read, self._attempt()
+        return attempt if own is not None and own < attempt < math.inf else own
 
     def _note(self, response: httpx2.Response) -> None:
         model_id = response.headers.get(_MODEL_HEADER)

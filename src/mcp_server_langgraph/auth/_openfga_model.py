@@ -44,6 +44,7 @@ class ModelWatch:
         self._looking = Recovery("openfga model", self.look)
         self._looked_at = -math.inf
         self._first: str | None = None
+        self._fitted = False
         self.model_id: str | None = None
         self.problem: str | None = None
         self.gone = False
@@ -106,6 +107,8 @@ class ModelWatch:
             facts["model_at_start"] = self._first
         if self.problem is not None:
             facts["problem"] = self.problem
+            # Who never fitted was configured wrongly: better not served at all. Who did serves what is still allowed.
+            facts["unusable"] = not self._fitted
         return facts
 
     def _look_soon(self) -> None:
@@ -125,7 +128,7 @@ class ModelWatch:
             return
         if self.problem is not None:
             _log.warning("OpenFGA's store and model fit again (model %s)", model.id)
-        self.problem, self.gone, self.verified = None, False, True
+        self.problem, self.gone, self.verified, self._fitted = None, False, True, True
 
     def _is_wrong(self, problem: str, *, gone: bool) -> None:
         self.reached = True

@@ -1,8 +1,10 @@
 """Pipelines for what is no check, made of the policies that guard the checks: one breaker, one bulkhead for all."""
 
+import math
+
 from mcp_server_langgraph.resilience import Fallback, Hedge, Kind, Pipeline, Retry, Timeout
 
-__all__ = ["listing_of", "writes_of"]
+__all__ = ["attempt_seconds", "listing_of", "writes_of"]
 
 
 def writes_of(pipeline: Pipeline) -> Pipeline:
@@ -20,3 +22,9 @@ def listing_of(pipeline: Pipeline, seconds: float) -> Pipeline:
     for place in clocks[1:]:
         guards[place] = Timeout(seconds_for=lambda *_: seconds)
     return Pipeline(pipeline.name, *guards, operation="openfga.list_objects")
+
+
+def attempt_seconds(pipeline: Pipeline) -> float:
+    """How long one attempt may take now; infinity where nothing but the total time bounds it."""
+    clocks = [policy for policy in pipeline.policies if isinstance(policy, Timeout)]
+    return clocks[-1].seconds if len(clocks) > 1 else math.inf

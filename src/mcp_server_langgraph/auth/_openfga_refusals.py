@@ -33,6 +33,8 @@ _MISSING: Final = frozenset(
         "relation_not_found",
     }
 )
+# The same in streams, which have gRPC's number for a code.
+_MISSING_SAID: Final = ("Store ID not found", "No authorization models found", "Authorization Model '")
 # What is no ULID never reaches the store: validation_error, "invalid CheckRequest.StoreId: value does not match ...".
 _MALFORMED_SETTINGS: Final = ("Request.StoreId:", "Request.AuthorizationModelId:")
 
@@ -46,7 +48,8 @@ def refusal(error: httpx2.HTTPStatusError) -> str:
 def rejected(error: httpx2.HTTPStatusError, asked: Iterable[Question | RelationTuple]) -> RequestRejected:
     """A refusal as an error of ours."""
     code, message = _said(error)
-    ours = code in _MISSING or any(sign in message for sign in _MALFORMED_SETTINGS)
+    ours = code in _MISSING or message.startswith(_MISSING_SAID)
+    ours = ours or any(sign in message for sign in _MALFORMED_SETTINGS)
     kind = ModelMismatch if ours or names_no_such(message, asked) else RequestRejected
     return kind(refusal(error))
 

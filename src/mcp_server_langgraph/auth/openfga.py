@@ -23,7 +23,7 @@ from mcp_server_langgraph.auth._last_known import LastKnown
 from mcp_server_langgraph.auth._openfga_api import OpenFGAApi
 from mcp_server_langgraph.auth._openfga_checks import Checks
 from mcp_server_langgraph.auth._openfga_model import ModelWatch
-from mcp_server_langgraph.auth._openfga_pipelines import listing_of, writes_of
+from mcp_server_langgraph.auth._openfga_pipelines import attempt_seconds, listing_of, writes_of
 from mcp_server_langgraph.auth._openfga_questions import (
     Condition,
     Entry,
@@ -92,7 +92,13 @@ class OpenFGAAuthorizer:
     ) -> None:
         self._listing_deadline = listing_deadline
         self._known = LastKnown(max_age=decision_max_age)
-        self._api = OpenFGAApi(api_url, store_id, model_id, lambda seen: self._model.saw(seen))
+        self._api = OpenFGAApi(
+            api_url,
+            store_id,
+            model_id,
+            lambda seen: self._model.saw(seen),
+            lambda: attempt_seconds(pipeline),
+        )
         needed = {*critical_relations, *needed_relations}
         self._model = ModelWatch(self._api, model_id, needed, self._known.forget)
         self._standby = Standby(

@@ -55,7 +55,7 @@ def build_app(
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         # A mounted application's own lifespan is not run; the SDK's session manager lives in it.
         async with inner.router.lifespan_context(inner):
-            services.loader.start()
+            services.start()
             try:
                 yield
             finally:

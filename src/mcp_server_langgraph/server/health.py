@@ -47,7 +47,7 @@ async def _readiness(services: Services, lifecycle: Lifecycle) -> dict[str, Any]
     agent = services.loader.state
     if lifecycle.draining:
         status = "draining"
-    elif agent != "ready" or states["llm"]["state"] == "down":
+    elif agent != "ready" or any(service["state"] == "down" for service in states.values()):
         status = "not ready"
     else:
         status = "degraded" if is_degraded(states) else "ready"

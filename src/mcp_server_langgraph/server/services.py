@@ -8,7 +8,7 @@ import dataclasses
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from mcp.server.mcpserver.exceptions import ToolError
 
@@ -26,11 +26,13 @@ from mcp_server_langgraph.settings import Settings
 if TYPE_CHECKING:
     from mcp_server_langgraph.agent.runner import Agent
 
-__all__ = ["AgentLoader", "Authorizer", "Services"]
+__all__ = ["AGENT_TYPE", "AgentLoader", "Authorizer", "Services"]
 
 logger = logging.getLogger(__name__)
 
-AGENT = "service:agent"
+AGENT_TYPE: Final = "service"
+_NO_ID: Final = frozenset("*#:@")
+AGENT: Final = f"{AGENT_TYPE}:agent"
 
 
 class Authorizer(Protocol):
@@ -95,6 +97,7 @@ class Services:
         board: StatusBoard,
         *,
         authorizer: Authorizer | None = None,
+        starters: Sequence[Callable[[], None]] = (),
         closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.settings = settings
@@ -102,7 +105,14 @@ class Services:
         self.board = board
         self.loader = agent
         self._authorizer = authorizer
+        self._starters = starters
         self._closers = closers
+
+    def start(self) -> None:
+        """Begin what is done in the background. Needs a running event loop."""
+        self.loader.start()
+        for start in self._starters:
+            start()
 
     async def agent(self) -> Agent:
         """The agent. Raises ToolError if it could not be built."""
@@ -121,7 +131,7 @@ class Services:
         if self._authorizer is None:
             return
         try:
-            decision = await self._authorizer.check(f"user:{caller.subject}", relation, AGENT)
+            decision = await self._authorizer.check(_user(caller), relation, AGENT)
         except RequestRejected as error:
             raise ToolError(
                 f"permission denied: {relation} on {AGENT} (OpenFGA refuses the check: {error})"
@@ -154,6 +164,13 @@ class Services:
                 await close()
             except Exception:
                 logger.exception("a service could not be closed")
+
+
+def _user(caller: Caller) -> str:
+    """One user, as OpenFGA names it. Raises RequestRejected for a subject that reads as everybody, or as a group."""
+    if not caller.subject or not _NO_ID.isdisjoint(caller.subject):
+        raise RequestRejected(f"not the id of one user: {caller.subject!r:.100}")
+    return f"user:{caller.subject}"
 
 
 def _note_decision(notes: list[Degradation], decision: Decision) -> None:

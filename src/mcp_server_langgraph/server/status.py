@@ -25,7 +25,7 @@ class Dependency:
 
     ``mode`` says what the server uses, ``fallback`` what happens while it is down. ``probe`` asks
     whether it works; None where there is nothing to reach, or it is not ours to probe. ``facts`` gives what else to
-    tell.
+    tell; a "problem" among them degrades the service, and "unusable" takes it down.
     """
 
     name: str
@@ -74,12 +74,13 @@ class StatusBoard:
     def _view(self, dependency: Dependency) -> dict[str, Any]:
         if dependency.embedded:
             return {"state": "embedded", "mode": dependency.mode, **dependency.facts()}
+        facts = dependency.facts()
         breakers = breaker_states(dependency.name)
         standing = [state in _STANDING for state in breakers.values()]
         reachable = self._reachable.get(dependency.name)
-        if reachable is not False and all(standing):
+        if reachable is not False and all(standing) and "problem" not in facts:
             state = "up"
-        elif dependency.name == "llm" and not any(standing):
+        elif facts.get("unusable") or (dependency.name == "llm" and not any(standing)):
             state = "down"
         else:
             state = "degraded"
@@ -87,7 +88,7 @@ class StatusBoard:
             "state": state,
             "mode": dependency.mode,
             "breakers": breakers,
-            **dependency.facts(),
+            **facts,
         }
         if reachable is not None:
             view["reachable"] = reachable

@@ -33,7 +33,6 @@ __all__ = ["add_tools"]
 
 MAX_MESSAGE = 32_000
 
-_CHAT = "can_chat"
 _READ_ONLY = ToolAnnotations(
     read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False
 )
@@ -50,6 +49,7 @@ Ctx = Context[Any, Any]
 
 def add_tools(server: MCPServer[Any], services: Services) -> None:
     """Register the tools with the server."""
+    chat, read = services.settings.openfga_chat_relation, services.settings.openfga_read_relation
 
     @server.tool(title="Chat with the agent", annotations=_ADDS)
     async def agent_chat(
@@ -65,7 +65,7 @@ def add_tools(server: MCPServer[Any], services: Services) -> None:
 
         Give the conversation_id of an earlier answer to go on with that conversation.
         """
-        async with _serving(ctx, services, _CHAT) as (caller, notes):
+        async with _serving(ctx, services, chat) as (caller, notes):
             agent = await services.agent()
             turn = await agent.chat(
                 caller.subject,
@@ -89,7 +89,7 @@ def add_tools(server: MCPServer[Any], services: Services) -> None:
     @server.tool(title="Read a conversation", annotations=_READ_ONLY)
     async def conversation_get(conversation_id: ConversationId, ctx: Ctx) -> ConversationView:
         """Read one of your own conversations, with its tool calls and their results."""
-        async with _serving(ctx, services, _CHAT) as (caller, notes):
+        async with _serving(ctx, services, read) as (caller, notes):
             found = await services.conversation(caller.subject, conversation_id)
         messages = [
             MessageView(
@@ -118,7 +118,7 @@ def add_tools(server: MCPServer[Any], services: Services) -> None:
         limit: Annotated[int, Field(ge=1, le=100, description="Most messages to return.")] = 10,
     ) -> ConversationHits:
         """Search what was said in your own conversations."""
-        async with _serving(ctx, services, _CHAT) as (caller, notes):
+        async with _serving(ctx, services, read) as (caller, notes):
             hits = await services.sessions.search(caller.subject, query, limit)
         return ConversationHits(hits=[_hit(hit) for hit in hits], **_marks(notes))
 

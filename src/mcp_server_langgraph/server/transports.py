@@ -93,7 +93,7 @@ async def serve_stdio(
     for sig in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sig, stopping.set)
     _on_hangup(reload)
-    services.loader.start()
+    services.start()
     serving = asyncio.create_task(server.run_stdio_async(), name="stdio")
     signalled = asyncio.create_task(stopping.wait(), name="signal")
     await asyncio.wait({serving, signalled}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from ._fields import URL, Group, HttpUrl, Lower, setting
+from ._fields import URL, Group, HttpUrl, Lower, Names, setting
 
 __all__ = ["PermissionSettings"]
+
+_RELATION: Final = "the name of a relation: up to 50 characters, no blanks, no : # or @"
+_RELATION_PATTERN: Final = r"^[^\s:#@]{1,50}$"
 
 
 class PermissionSettings(Group):
@@ -21,4 +24,25 @@ class PermissionSettings(Group):
     )
     openfga_fail_mode: Annotated[Literal["open", "closed"], Lower] = setting(
         "open", "What OpenFGA's outage means for actions that are not critical.", "open or closed"
+    )
+    openfga_critical_relations: Names = setting(
+        [],
+        "Relations that only OpenFGA's own answer of the moment can grant: denied in an outage, never cached.",
+        "comma separated relation or type#relation",
+    )
+    openfga_cache_seconds: float = setting(
+        0.0,
+        "Seconds for which OpenFGA's yes is given again without asking, critical relations excepted.",
+        "a number, 0 (never) to 300",
+        ge=0,
+        le=300,
+    )
+    openfga_chat_relation: str = setting(
+        "can_chat", "Relation to service:agent that it takes to chat.", _RELATION, pattern=_RELATION_PATTERN
+    )
+    openfga_read_relation: str = setting(
+        "can_chat",
+        "Relation to service:agent that it takes to read and search conversations of one's own.",
+        _RELATION,
+        pattern=_RELATION_PATTERN,
     )

@@ -35,6 +35,12 @@ def wire(settings: Settings) -> Wired:
     check = token_check(parts)
     loader = agent(parts, kept, metrics_source(parts))
     services = Services(
-        settings, kept, loader, StatusBoard(parts.dependencies), authorizer=permissions, closers=parts.closers
+        settings,
+        kept,
+        loader,
+        StatusBoard(parts.dependencies),
+        authorizer=permissions,
+        starters=parts.starters,
+        closers=parts.closers,
     )
     return Wired(services, check)

@@ -20,6 +20,7 @@ class Parts:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.dependencies: list[Dependency] = []
+        self.starters: list[Callable[[], None]] = []
         self.http_probes = HttpProbes()
         self.closers: list[Closer] = [self.http_probes.aclose]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from mcp_server_langgraph.resilience import Hedge, Pipeline, Throttle, budget
-from mcp_server_langgraph.server.services import Authorizer
+from mcp_server_langgraph.server.services import AGENT_TYPE, Authorizer
+from mcp_server_langgraph.settings import Settings
 
 from ._parts import Parts
 
@@ -25,9 +26,23 @@ def authorizer(parts: Parts) -> Authorizer | None:
         # Every request waits for its check: hedges take the tail off, and one that is busy is not asked more.
         Pipeline.standard("openfga", hedge=Hedge(budget=budget.shared("openfga")), throttle=Throttle()),
         settings.openfga_fail_mode,
+        critical_relations=settings.openfga_critical_relations,
+        needed_relations={f"{AGENT_TYPE}#{relation}" for relation in _asked_for(settings)},
+        cache_seconds=settings.openfga_cache_seconds,
     )
+    parts.starters.append(built.start)
     parts.closers.append(built.aclose)
-    fallback = f"last known decisions; then fail {settings.openfga_fail_mode}"
     probe = parts.http_probes.answers(f"{settings.openfga_api_url}/healthz", "status", "SERVING")
-    parts.remote("openfga", "permissions", fallback, probe)
+    parts.remote("openfga", "permissions", _fallback(settings), probe, built.facts)
     return built
+
+
+def _asked_for(settings: Settings) -> tuple[str, str]:
+    return settings.openfga_chat_relation, settings.openfga_read_relation
+
+
+def _fallback(settings: Settings) -> str:
+    critical = {name.rpartition("#")[2] for name in settings.openfga_critical_relations}
+    if critical.issuperset(_asked_for(settings)):
+        return "denied"
+    return f"last known decisions; then fail {settings.openfga_fail_mode}"
