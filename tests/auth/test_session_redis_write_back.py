@@ -113,6 +113,22 @@ async def test_what_redis_acknowledged_and_lost_is_written_again(valkey: RedisSe
         assert texts(await other.get("c", "ann")) == ["kept on disk", "lost with the last second"]
 
 
+async def test_what_redis_lost_in_the_outage_is_written_back_with_the_rest(valkey: RedisServer) -> None:
+    async with opened(valkey.url) as store:
+        (first,) = said("acknowledged and lost")
+        await store.append("c", "ann", [first])
+        valkey.kill()
+        await store.append("c", "ann", said("in the outage"))
+        await store._recovery.stop()
+        valkey.start()
+        async with plain(valkey) as redis:
+            await redis.hdel(key("c"), f"message:{first.id}")
+        await store._write_back()
+        assert not store.pending
+    async with opened(valkey.url) as other:
+        assert texts(await other.get("c", "ann")) == ["acknowledged and lost", "in the outage"]
+
+
 async def test_one_conversation_that_redis_refuses_does_not_hold_up_the_others(valkey: RedisServer) -> None:
     async with opened(valkey.url) as store:
         async with plain(valkey) as redis:

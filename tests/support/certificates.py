@@ -1,4 +1,4 @@
-"""A certificate for the loopback address, signed by itself."""
+"""A certificate for a loopback address, signed by itself."""
 
 import datetime
 import ipaddress
@@ -14,11 +14,11 @@ from tests.support.ports import HOST
 __all__ = ["write_certificate"]
 
 
-def write_certificate(folder: Path) -> tuple[Path, Path]:
-    """Write it and its key into the folder; gives both paths."""
+def write_certificate(folder: Path, *, host: str = HOST, expired: bool = False) -> tuple[Path, Path]:
+    """Write it and its key into the folder; gives both paths. It is good for a day, or was until an hour ago."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
-    now = datetime.datetime.now(datetime.UTC)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=25 if expired else 0)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -28,7 +28,7 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(days=1))
         .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(HOST))]), critical=False
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
         )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

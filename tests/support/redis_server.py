@@ -51,11 +51,15 @@ class RedisServer(Process):
 
 
 class RedisSentinel(RedisServer):
-    """Watches one server, called "main", and makes a replica of it the master when it is gone for half a second."""
+    """Watches one server, called "main", and makes a replica of it the master when it is gone for half a second.
 
-    def __init__(self, folder: Path, watched: RedisServer) -> None:
+    ``more``: further lines of its configuration.
+    """
+
+    def __init__(self, folder: Path, watched: RedisServer, *more: str) -> None:
         super().__init__(folder, "redis")
         self._watched = watched.port
+        self._more = more
 
     def command(self) -> list[str]:
         config = self.folder / "sentinel.conf"
@@ -66,6 +70,7 @@ class RedisSentinel(RedisServer):
             f"sentinel monitor main {HOST} {self._watched} 1",
             "sentinel down-after-milliseconds main 500",
             "sentinel failover-timeout main 2000",
+            *self._more,
         ]
         config.write_text("\n".join(lines) + "\n")
         return [self.program, str(config), "--sentinel"]

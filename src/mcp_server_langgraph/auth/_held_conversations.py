@@ -29,7 +29,12 @@ class HeldConversations:
         return self._waiting_only(conversation_id, owner) if known is None else self._merged(known)
 
     def remember(self, stored: Conversation) -> Conversation:
-        """Keep what Redis has, merged with what waits."""
+        """Keep what Redis has, merged with what waits: from now on also what Redis has lost since it acknowledged it.
+
+        Conversations only ever grow. Redis loses their end where it is killed and writes to disk every second, the
+        default, and where a replica that was behind becomes the master.
+        """
+        self._take_back_lost(stored)
         merged = self._merged(stored)
         self.memory.put(merged)
         return merged
@@ -42,18 +47,6 @@ class HeldConversations:
         elif not self.memory.is_deleted(conversation_id, owner):
             self.memory.discard(conversation_id, owner)
         return waiting
-
-    def lost(self, stored: Conversation) -> bool:
-        """Whether Redis has lost what it acknowledged once; if so, that waits again: conversations only ever grow.
-
-        It happens where the server writes to disk every second, the default, and is killed.
-        """
-        known = self.memory.peek(stored.id, stored.owner)
-        if known is None:
-            return False
-        present = {message.id for message in stored.messages}
-        lost = [message for message in known.messages if message.id not in present]
-        return bool(lost) and self.backlog.add(known.id, known.owner, lost)
 
     def accept(
         self,
@@ -77,6 +70,13 @@ class HeldConversations:
         return self.remember(
             known or Conversation.of(conversation_id, owner, messages, now=now, durable=False)
         )
+
+    def _take_back_lost(self, stored: Conversation) -> None:
+        known = self.memory.peek(stored.id, stored.owner)
+        if known is not None:
+            present = {message.id for message in stored.messages}
+            lost = [message for message in known.messages if message.id not in present]
+            self.backlog.add(known.id, known.owner, lost)
 
     def _merged(self, base: Conversation) -> Conversation:
         waiting = self.backlog.of(base.id, base.owner)

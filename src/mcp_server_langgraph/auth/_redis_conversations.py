@@ -18,7 +18,7 @@ from redis import exceptions
 
 from mcp_server_langgraph.auth import _session_scripts as scripts
 from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
-from mcp_server_langgraph.auth._redis_client import connect, refuses_for_now
+from mcp_server_langgraph.auth._redis_client import RedisClient
 from mcp_server_langgraph.auth._session_errors import (
     ConversationConflict,
     ConversationDeleted,
@@ -62,7 +62,7 @@ class RedisConversations:
     ) -> None:
         if "{" in namespace:
             raise ValueError(f"namespace must not contain a brace: {namespace!r}")
-        self.client = connect(url, ca_file=ca_file)
+        self.client = RedisClient(url, ca_file=ca_file)
         self._ttl_ms = int(ttl * 1000)
         self._namespace = namespace
         self._limits = limits
@@ -109,12 +109,12 @@ class RedisConversations:
             now = self._now_ms()
             record = await self._run(scripts.READ, keys, self._ttl_ms, now, _bytes(conversation_id))
         else:
-            record = await self._ask(self.client.execute_command("HGETALL", key))
+            record = await self._ask(self.client.execute("HGETALL", key))
         return self._conversation(conversation_id, owner, _record(record))
 
     async def latest(self, owner: str, limit: int) -> list[str]:
         """Ids of the owner's conversations, the one appended to last first."""
-        ids = await self._ask(self.client.execute_command("ZREVRANGE", self._index_key(owner), 0, limit - 1))
+        ids = await self._ask(self.client.execute("ZREVRANGE", self._index_key(owner), 0, limit - 1))
         return [name.decode(errors="replace") for name in ids]
 
     async def get_many(self, conversation_ids: Sequence[str], owner: str) -> list[Conversation]:
@@ -145,20 +145,19 @@ class RedisConversations:
         return [name.decode(errors="replace") for name in ids]
 
     async def ping(self) -> None:
-        await self._ask(self.client.ping())
+        """See that it answers. Not PING, which in a cluster goes to every node, the replicas too."""
+        await self.client.execute("EXISTS", f"{self._namespace}:probe")
 
     async def aclose(self) -> None:
         await self.client.aclose()
 
     async def _run(self, script: str, keys: Sequence[bytes], *arguments: Any) -> Any:
-        return await self._ask(self.client.execute_command("EVAL", script, len(keys), *keys, *arguments))
+        return await self._ask(self.client.run(script, keys, *arguments))
 
     async def _ask(self, answer: Awaitable[Any]) -> Any:
         try:
             return await answer
         except exceptions.ResponseError as error:
-            if refuses_for_now(error):
-                raise exceptions.ConnectionError(f"Redis refuses for now: {error}") from error
             if "WRONGTYPE" in str(error):
                 raise SessionDamaged("what is kept under this name is no conversation") from error
             raise

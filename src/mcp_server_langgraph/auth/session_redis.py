@@ -52,7 +52,7 @@ _SEARCH_STEP: Final = 10
 
 
 class RedisSessionStore:
-    """A session store on the Redis at `url`, guarded by `pipeline`.
+    """A session store on the Redis at `url` (see `settings.redis_url`), guarded by `pipeline`.
 
     `ttl`: seconds a conversation is kept after its last append, and after its last reading where `extend_on_read`
     (which makes a read a write for Redis). `limits` bound an owner. `namespace` begins every key. `patience`: the most
@@ -117,6 +117,15 @@ class RedisSessionStore:
     def degraded(self) -> bool:
         """Whether the last operation could not reach Redis."""
         return self._recovery.running
+
+    @property
+    def master(self) -> str | None:
+        """Where Sentinel said last that the master is, as host:port; None where no Sentinel was asked."""
+        return self._redis.client.master
+
+    async def probe(self) -> None:
+        """Ask Redis, whatever the pipeline's circuit says. Raises what shows that it does not answer."""
+        await self._redis.ping()
 
     async def get(self, conversation_id: str, owner: str) -> Conversation | None:
         return await self._translated(self._gets.call(self._get, conversation_id, owner))
@@ -190,8 +199,7 @@ class RedisSessionStore:
         found = await self._ask(self._redis.get, conversation_id, owner)
         if found is None:
             return self._held.missing(conversation_id, owner)
-        self._heal(found)
-        return self._held.remember(found)
+        return self._remember(found)
 
     async def _append(
         self,
@@ -214,8 +222,7 @@ class RedisSessionStore:
                 self._forget(conversation_id, owner)
             return stored
         self._held.backlog.settle(conversation_id, owner, (*waiting, *messages))
-        self._heal(stored)
-        return self._held.remember(stored)
+        return self._remember(stored)
 
     async def _room(self, owner: str, conversation: Conversation | None) -> SessionError | None:
         if conversation is not None:
@@ -236,9 +243,11 @@ class RedisSessionStore:
             {(hit.conversation_id, hit.message_id): hit for hit in (*stored, *held)}.values(), limit
         )
 
-    def _heal(self, stored: Conversation) -> None:
-        if self._held.lost(stored):
+    def _remember(self, stored: Conversation) -> Conversation:
+        known = self._held.remember(stored)
+        if self.pending:
             self._recovery.start()
+        return known
 
     def _forget(self, conversation_id: str, owner: str) -> None:
         self._held.backlog.drop(conversation_id, owner)

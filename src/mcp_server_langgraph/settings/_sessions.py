@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
 
 from ._fields import Group, setting
+from .redis_url import RedisUrl
 
 __all__ = ["SessionSettings"]
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
-    parts = urlsplit(value.get_secret_value())
-    if parts.scheme not in ("redis", "rediss", "unix") or not (parts.hostname or parts.path):
-        raise ValueError("a Redis URL")
+    RedisUrl.parse(value.get_secret_value())
     return value
 
 
@@ -25,7 +24,12 @@ class SessionSettings(Group):
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = setting(
         None,
         "Where conversations are kept; in this process's memory where None.",
-        "a redis:// or rediss:// URL",
+        "a redis://, redis+sentinel://hosts/name or redis+cluster://hosts URL; rediss for TLS",
+    )
+    redis_ca_file: Path | None = setting(
+        None,
+        "Certificates (PEM) that vouch for Redis; those of the system where None.",
+        "the path of a file",
     )
     session_ttl_seconds: float = setting(
         86400.0, "Seconds that an untouched conversation is kept.", "a number, 1 or more", ge=1

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
-from mcp_server_langgraph.auth.session import InMemorySessionStore, SessionLimits, SessionStore
+from mcp_server_langgraph.auth.session import (
+    InMemorySessionStore,
+    RedisSessionStore,
+    SessionLimits,
+    SessionStore,
+)
 from mcp_server_langgraph.resilience import Pipeline
 from mcp_server_langgraph.server.probes import redis_answers
+from mcp_server_langgraph.settings.redis_url import RedisUrl
 
 from ._parts import Parts
 
@@ -14,6 +21,12 @@ __all__ = ["sessions"]
 
 MAX_CONVERSATIONS: Final = 10_000
 """Conversations kept in memory; the least recently used makes room."""
+
+_MODES: Final = {
+    "server": "sessions in Redis",
+    "sentinel": "sessions in Redis, found by Sentinel",
+    "cluster": "sessions in a Redis cluster",
+}
 
 
 def sessions(parts: Parts) -> SessionStore:
@@ -27,19 +40,24 @@ def sessions(parts: Parts) -> SessionStore:
     if settings.redis_url is None:
         parts.embedded("redis", "not configured: sessions in the memory of this process")
         return memory
-    from mcp_server_langgraph.auth.session import RedisSessionStore
-
     url = settings.redis_url.get_secret_value()
     # An append is safe to repeat too: messages are known by their ids.
     store = RedisSessionStore(
-        url, Pipeline.standard("redis"), memory, ttl=ttl, limits=limits, extend_on_read=extend_on_read
+        url,
+        Pipeline.standard("redis"),
+        memory,
+        ttl=ttl,
+        limits=limits,
+        extend_on_read=extend_on_read,
+        ca_file=str(settings.redis_ca_file) if settings.redis_ca_file else None,
     )
+    kind = RedisUrl.parse(url).kind
     fallback = "sessions in the memory of this process, written back later"
-    parts.remote(
-        "redis",
-        "sessions in Redis",
-        fallback,
-        redis_answers(url),
-        lambda: {"messages_to_write_back": store.pending},
-    )
+    probe = redis_answers(url) if kind == "server" and settings.redis_ca_file is None else store.probe
+    parts.remote("redis", _MODES[kind], fallback, probe, partial(_facts, store, kind))
     return store
+
+
+def _facts(store: RedisSessionStore, kind: str) -> dict[str, Any]:
+    known = {"sentinel_master": store.master} if kind == "sentinel" else {}
+    return {"messages_to_write_back": store.pending, **known}
