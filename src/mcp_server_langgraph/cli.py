@@ -1,7 +1,8 @@
-"""The command ``mcp-server-langgraph``: serve, show the settings in force, or examine the clients of the server.
+"""The command ``mcp-server-langgraph``: serve, show the settings in force, examine the clients of the server, or report
+its service level.
 
-Exit codes: 0 ended in good order, 1 the doctor found something wrong, 2 wrong settings, wrong arguments or a missing
-extra.
+Exit codes: 0 ended in good order, 1 the doctor found something wrong or a target was missed, 2 wrong settings, wrong
+arguments or a missing extra, 3 the service level cannot be told.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
 __all__ = ["main"]
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mcp_server_langgraph.resilience.errors import SettingsError
 
     try:
-        return {"doctor": _examine, "serve": _serve, "settings": _show}[options.command](options)
+        return _COMMANDS[options.command](options)
     except SettingsError as error:
         for problem in error.problems:
             print(f"mcp-server-langgraph: {problem}", file=sys.stderr)
@@ -62,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="module:attribute",
         help="what to look at instead of the server's own clients",
     )
-    for command in (serve, show, doctor):
+    sla = commands.add_parser("sla", help="report the service level; exit code 1 where a target was missed")
+    sla.add_argument("--prometheus-url", help="Prometheus that scrapes the servers (PROMETHEUS_URL)")
+    sla.add_argument("--selector", help="label matchers of their series (SLA_SELECTOR)")
+    sla.add_argument("--hours", type=float, default=24.0, help="how far back")
+    sla.add_argument("--format", choices=("text", "json"), default="text")
+    for command in (serve, show, doctor, sla):
         command.add_argument(
             "--env-file", type=Path, help="NAME=value lines; the environment wins. Read again on SIGHUP."
         )
@@ -98,7 +105,14 @@ def _environment(options: argparse.Namespace) -> dict[str, str]:
         from mcp_server_langgraph.server.companions.local_model import with_local_model
 
         environ = with_local_model(environ)
-    given = {name: getattr(options, name.lower(), None) for name in ("HOST", "PORT", "REDIS_URL")}
+    names = {
+        "HOST": "host",
+        "PORT": "port",
+        "REDIS_URL": "redis_url",
+        "PROMETHEUS_URL": "prometheus_url",
+        "SLA_SELECTOR": "selector",
+    }
+    given = {variable: getattr(options, name, None) for variable, name in names.items()}
     return {**environ, **{name: value for name, value in given.items() if value is not None}}
 
 
@@ -139,6 +153,28 @@ def _examine(options: argparse.Namespace) -> int:
     return 0 if report.healthy else 1
 
 
+def _report(options: argparse.Namespace) -> int:
+    from mcp_server_langgraph.resilience import config
+    from mcp_server_langgraph.resilience.errors import SettingsError
+    from mcp_server_langgraph.settings import load
+
+    settings, resilience = load(_environment(options))
+    if settings.prometheus_url is None:
+        raise SettingsError(["PROMETHEUS_URL is not set: it is needed for a report, or --prometheus-url"])
+    if not 0 < options.hours < float("inf"):
+        raise SettingsError([f"--hours must be more than 0, not {options.hours:g}"])
+    config.install(resilience)
+    from mcp_server_langgraph.server.sla_command import LevelUnknown, level_of, rendered
+
+    try:
+        level = level_of(settings.prometheus_url, options.hours * 3600, settings.sla_selector or "")
+    except LevelUnknown as error:
+        print(f"mcp-server-langgraph: {error}", file=sys.stderr)
+        return 3
+    print(rendered(level, options.format))
+    return 1 if level.missed else 0
+
+
 def _serve(options: argparse.Namespace) -> int:
     from mcp_server_langgraph.resilience.errors import SettingsError
 
@@ -171,6 +207,8 @@ def _run(options: argparse.Namespace) -> int:
 
     return run(settings, options.transport, lambda: _environment(options))
 
+
+_COMMANDS: Final = {"doctor": _examine, "serve": _serve, "settings": _show, "sla": _report}
 
 if __name__ == "__main__":
     sys.exit(main())

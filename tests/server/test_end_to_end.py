@@ -13,7 +13,7 @@ from tests.server.running import RunningServer, chat, text_of
 
 Connect = Callable[[], Client]
 
-TOOLS = {"agent_chat", "conversation_get", "conversation_search", "resilience_status"}
+TOOLS = {"agent_chat", "conversation_get", "conversation_search", "resilience_status", "sla_report"}
 
 
 @pytest.fixture(params=["auto", "legacy"])

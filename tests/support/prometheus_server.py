@@ -33,7 +33,7 @@ _ALERTING = """alerting:
 
 
 class PrometheusServer(Process):
-    """Prometheus, scraping itself and ``targets`` (host:port by job) every second.
+    """Prometheus, scraping itself and ``targets`` (host:port by job; may be set until it starts) every second.
 
     It evaluates the files ``rules`` every second too, and tells the Alertmanager at ``alertmanager`` (host:port).
     """
@@ -47,7 +47,7 @@ class PrometheusServer(Process):
         alertmanager: str | None = None,
     ) -> None:
         super().__init__(folder, "prometheus")
-        self._targets = dict(targets or {})
+        self.targets = dict(targets or {})
         self._rules = [str(path) for path in rules]
         self._alertmanager = alertmanager
 
@@ -58,7 +58,7 @@ class PrometheusServer(Process):
     def command(self) -> list[str]:
         config = self.folder / "prometheus.yml"
         text = _CONFIG.format(host=HOST, port=self.port, rules=", ".join(self._rules))
-        text += "".join(_JOB.format(job=job, target=target) for job, target in self._targets.items())
+        text += "".join(_JOB.format(job=job, target=target) for job, target in self.targets.items())
         if self._alertmanager is not None:
             text += _ALERTING.format(target=self._alertmanager)
         config.write_text(text)

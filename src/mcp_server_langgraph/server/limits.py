@@ -13,6 +13,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from mcp_server_langgraph.auth.authorization import Decision
 from mcp_server_langgraph.server.identity import Caller
+from mcp_server_langgraph.server.outcomes import unserved
 
 __all__ = ["LIMITED", "check_decision", "check_relation", "withheld_from"]
 
@@ -34,6 +35,7 @@ def withheld_from(caller: Caller) -> str | None:
 def check_relation(caller: Caller, relation: str) -> None:
     """Raise ToolError for what a limited caller may not do, whatever its permissions."""
     if caller.degraded and relation not in _LEFT:
+        unserved()
         raise ToolError(f"permission denied: {relation} ({_WHY})")
 
 
@@ -41,4 +43,5 @@ def check_decision(caller: Caller, relation: str, decision: Decision) -> None:
     """Raise ToolError where a limited caller is allowed something that nobody has checked, now or earlier."""
     unchecked = decision.allowed and decision.degraded and decision.age is None
     if caller.degraded and unchecked:
+        unserved()
         raise ToolError(f"permission denied: {relation} (neither token nor permission can be checked now)")

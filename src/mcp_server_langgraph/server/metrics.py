@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from mcp_server_langgraph.resilience.integrations.prometheus import ResilienceCollector
+from mcp_server_langgraph.server.outcomes import OUTCOMES
 
 __all__ = ["CONTENT_TYPE_LATEST", "ServerMetrics"]
 
@@ -18,6 +22,7 @@ class ServerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self.since = time.time()
         self.registry.register(ResilienceCollector())
         self._requests = Counter(
             "http_requests", "HTTP requests answered.", ["method", "route", "status"], registry=self.registry
@@ -46,6 +51,12 @@ class ServerMetrics:
 
     def call(self, method: str, name: str, outcome: str, seconds: float) -> None:
         self._call_seconds.labels(method, name, outcome).observe(seconds)
+
+    def expect(self, method: str, names: Iterable[str]) -> None:
+        """Show these from the start, with nothing counted: the first call of each is growth, which a rate can see."""
+        for name in names:
+            for outcome in OUTCOMES:
+                self._call_seconds.labels(method, name, outcome)
 
     def in_flight(self, calls: int) -> None:
         self._in_flight.set(calls)

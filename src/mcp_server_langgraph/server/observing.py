@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from mcp_server_langgraph.server.door import Door
 from mcp_server_langgraph.server.lifecycle import Lifecycle, ServerStopping
 from mcp_server_langgraph.server.metrics import ServerMetrics
+from mcp_server_langgraph.server.outcomes import Outcome, Tally
 
 __all__ = ["STOPPING", "Observer"]
 
@@ -53,13 +54,15 @@ class Observer:
         if ctx.request_id is None:
             return await call_next(ctx)
         began = time.perf_counter()
-        outcome, error = "cancelled", None
+        outcome: Outcome = "cancelled"
+        error, tally = None, Tally()
         try:
-            result = await self._serve(ctx, call_next)
-            outcome = "tool_error" if _is_error(result) else "ok"
+            with tally.current():
+                result = await self._serve(ctx, call_next)
+            outcome = tally.of_result(result)
             return result
         except Exception as failure:
-            outcome, error = "error", failure
+            outcome, error = tally.of_failure(failure), failure
             raise
         finally:
             self._tell(ctx, outcome, error, time.perf_counter() - began)
@@ -95,7 +98,7 @@ class Observer:
             raise MCPError(code=INVALID_PARAMS, message=f"Unknown tool: {name}")
 
     def _tell(
-        self, ctx: ServerRequestContext[Any, Any], outcome: str, error: Exception | None, seconds: float
+        self, ctx: ServerRequestContext[Any, Any], outcome: Outcome, error: Exception | None, seconds: float
     ) -> None:
         name = self._name(ctx)
         method = ctx.method if ctx.method in _METHODS else "unknown"
@@ -132,9 +135,3 @@ async def _with_prompt_errors(ctx: ServerRequestContext[Any, Any], call_next: Ca
         if ctx.method == "prompts/get":
             raise MCPError(code=INVALID_PARAMS, message=str(error)) from None
         raise
-
-
-def _is_error(result: HandlerResult) -> bool:
-    if isinstance(result, Mapping):
-        return bool(result.get("isError"))
-    return bool(getattr(result, "is_error", False))

@@ -13,6 +13,7 @@ from mcp_server_langgraph.server.lifecycle import Lifecycle
 from mcp_server_langgraph.server.metrics import ServerMetrics
 from mcp_server_langgraph.server.observing import Observer
 from mcp_server_langgraph.server.services import Services
+from mcp_server_langgraph.server.sla import ServiceLevels, add_sla_tool
 from mcp_server_langgraph.server.tools import add_tools
 
 __all__ = ["NAME", "build_server"]
@@ -38,8 +39,10 @@ async def build_server(services: Services, lifecycle: Lifecycle, metrics: Server
         middleware=[observer],
     )
     add_tools(server, services)
+    add_sla_tool(server, ServiceLevels(metrics, services.prometheus, services.settings.sla_selector or ""))
     add_resources(server, services)
     add_prompts(server)
     names["tools/call"].update(tool.name for tool in await server.list_tools())
+    metrics.expect("tools/call", names["tools/call"])
     names["prompts/get"].update(prompt.name for prompt in await server.list_prompts())
     return server

@@ -15,10 +15,12 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp_server_langgraph.agent.conversations import own_conversation
 from mcp_server_langgraph.auth.authorization import Decision, RequestRejected
 from mcp_server_langgraph.auth.session import Conversation, SessionStore
+from mcp_server_langgraph.monitoring.sla_prometheus import PromQL
 from mcp_server_langgraph.resilience import config, registry
 from mcp_server_langgraph.resilience.degradation import Degradation
 from mcp_server_langgraph.server.identity import Caller
 from mcp_server_langgraph.server.limits import check_decision, check_relation
+from mcp_server_langgraph.server.outcomes import unserved
 from mcp_server_langgraph.server.outputs import ResilienceStatus
 from mcp_server_langgraph.server.status import StatusBoard, is_degraded
 from mcp_server_langgraph.settings import Settings
@@ -98,12 +100,14 @@ class Services:
         *,
         authorizer: Authorizer | None = None,
         starters: Sequence[Callable[[], None]] = (),
+        prometheus: PromQL | None = None,
         closers: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.settings = settings
         self.sessions = sessions
         self.board = board
         self.loader = agent
+        self.prometheus = prometheus
         self._authorizer = authorizer
         self._starters = starters
         self._closers = closers
@@ -119,6 +123,7 @@ class Services:
         try:
             return await self.loader.get()
         except RuntimeError as error:
+            unserved()
             raise ToolError(str(error)) from None
 
     async def conversation(self, owner: str, conversation_id: str) -> Conversation:
@@ -133,6 +138,7 @@ class Services:
         try:
             decision = await self._authorizer.check(_user(caller), relation, AGENT)
         except RequestRejected as error:
+            unserved()
             raise ToolError(
                 f"permission denied: {relation} on {AGENT} (OpenFGA refuses the check: {error})"
             ) from error
@@ -140,6 +146,8 @@ class Services:
         if decision.degraded:
             _note_decision(notes, decision)
         if not decision.allowed:
+            if decision.degraded:
+                unserved()
             again = "" if decision.retry_after is None else f"; retry after {decision.retry_after:.3g} s"
             raise ToolError(f"permission denied: {relation} on {AGENT} ({decision.reason}{again})")
 

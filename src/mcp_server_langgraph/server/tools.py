@@ -12,11 +12,12 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConversation
-from mcp_server_langgraph.auth.session import SearchHit, SessionError
+from mcp_server_langgraph.auth.session import SearchHit, SessionDamaged, SessionError, SessionsUnavailable
 from mcp_server_langgraph.resilience.degradation import Degradation, collect_degradations
 from mcp_server_langgraph.resilience.errors import ResilienceError
 from mcp_server_langgraph.server.identity import Caller, caller_of
 from mcp_server_langgraph.server.limits import LIMITED, withheld_from
+from mcp_server_langgraph.server.outcomes import unserved
 from mcp_server_langgraph.server.outputs import (
     ChatAnswer,
     ConversationHit,
@@ -152,10 +153,19 @@ async def _serving(
         try:
             await services.permit(caller, relation, notes)
             yield caller, notes
+        except (SessionDamaged, SessionsUnavailable) as error:
+            unserved()
+            raise ToolError(str(error)) from error
         except (ModelRefused, SessionError, UnknownConversation) as error:
             raise ToolError(str(error)) from error
         except (ResilienceError, ConnectionError, TimeoutError) as error:
+            unserved()
             raise ToolError(f"unavailable at the moment: {error}") from error
+        except ToolError:
+            raise
+        except Exception:
+            unserved()
+            raise
 
 
 def _marks(notes: list[Degradation]) -> dict[str, Any]:

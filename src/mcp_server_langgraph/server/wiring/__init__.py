@@ -11,7 +11,7 @@ from mcp_server_langgraph.settings import Settings
 
 from ._agent import agent
 from ._identity import token_check
-from ._metrics import metrics_source
+from ._metrics import prometheus_client
 from ._parts import Parts
 from ._permissions import authorizer
 from ._sessions import sessions
@@ -33,13 +33,15 @@ def wire(settings: Settings) -> Wired:
     kept = sessions(parts)
     permissions = authorizer(parts)
     check = token_check(parts)
-    loader = agent(parts, kept, metrics_source(parts))
+    prometheus = prometheus_client(parts)
+    loader = agent(parts, kept, prometheus)
     services = Services(
         settings,
         kept,
         loader,
         StatusBoard(parts.dependencies),
         authorizer=permissions,
+        prometheus=prometheus,
         starters=parts.starters,
         closers=parts.closers,
     )

@@ -1,4 +1,4 @@
-"""Metrics for the agent: Prometheus, or none."""
+"""Where metrics are asked for: Prometheus, or nowhere."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from mcp_server_langgraph.resilience import Cache, Pipeline, Timeout
 from ._parts import Parts
 
 if TYPE_CHECKING:
-    from mcp_server_langgraph.agent.tools import MetricsSource
+    from mcp_server_langgraph.monitoring.prometheus_client import PrometheusClient
 
-__all__ = ["metrics_source"]
+__all__ = ["prometheus_client"]
 
 PROMETHEUS_ATTEMPT: Final = 5.0
 """Seconds of one request to Prometheus, so that a second one fits into the total."""
 
 
-def metrics_source(parts: Parts) -> MetricsSource | None:
+def prometheus_client(parts: Parts) -> PrometheusClient | None:
     """The Prometheus that the settings name; None where they name none."""
     url = parts.settings.prometheus_url
     if url is None:
-        parts.embedded("prometheus", "not configured: the agent's metrics tool says so")
+        parts.embedded(
+            "prometheus", "not configured: no metrics for the agent, the service level is this process's"
+        )
         return None
     from mcp_server_langgraph.monitoring.prometheus_client import Patience, PrometheusClient
 
@@ -33,5 +35,6 @@ def metrics_source(parts: Parts) -> MetricsSource | None:
     client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT, patience=patience)
     parts.closers.append(client.aclose)
     probe = parts.http_probes.answers(f"{url}/api/v1/query?query=vector(1)", "status", "success")
-    parts.remote("prometheus", "metrics for the agent", "last results, marked with their age", probe)
+    fallback = "last results, marked with their age; the service level is this process's"
+    parts.remote("prometheus", "metrics for the agent, and the service level", fallback, probe)
     return client
