@@ -1,45 +1,13 @@
 """Check as OpenFGA decides it: direct, computed, inherited, combined relations, user sets, wildcards."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
-__all__ = ["InvalidTuple", "Tuple", "evaluate", "validate"]
+from tests.support.openfga_rules import Tuple, types
+
+__all__ = ["evaluate"]
 
 _MAX_DEPTH = 25
-
-
-class Tuple(NamedTuple):
-    """A relationship tuple."""
-
-    user: str
-    relation: str
-    object: str
-
-
-class InvalidTuple(Exception):
-    """A tuple or question that does not fit the model; the text is OpenFGA's message."""
-
-
-def validate(model: Mapping[str, Any], question: Tuple, *, as_write: bool = False) -> None:
-    """Raise InvalidTuple unless the model knows types and relation (and, for a write, allows the user)."""
-    if not 2 <= len(question.user) <= 512:
-        raise InvalidTuple("invalid TupleKey.User: value length must be between 2 and 512 bytes, inclusive")
-    if ":" not in question.user or question.user.startswith(":") or question.user.endswith(":"):
-        raise InvalidTuple("the 'user' field is malformed")
-    kind, _, name = question.object.partition(":")
-    if not name or not kind or "#" in question.object:
-        raise InvalidTuple("invalid 'object' field format")
-    for type_name in (kind, question.user.partition(":")[0]):
-        if type_name not in _types(model):
-            raise InvalidTuple(f"type '{type_name}' not found")
-    if question.relation not in _types(model)[kind].get("relations", {}):
-        raise InvalidTuple(f"relation '{kind}#{question.relation}' not found")
-    if as_write and not _may_be_assigned(model, question):
-        raise InvalidTuple(
-            f"Invalid tuple '{question.object}#{question.relation}@{question.user}'. "
-            f"Reason: type '{question.user.partition(':')[0]}' is not an allowed type restriction for "
-            f"'{kind}#{question.relation}'"
-        )
 
 
 def evaluate(model: Mapping[str, Any], tuples: Iterable[Tuple], question: Tuple) -> bool:
@@ -55,8 +23,10 @@ class _Evaluation:
     def holds(self, question: Tuple, seen: frozenset[Tuple]) -> bool:
         if question in seen or len(seen) > _MAX_DEPTH:
             return False
+        if question.user == f"{question.object}#{question.relation}":
+            return True
         kind = question.object.partition(":")[0]
-        rewrite = _types(self._model).get(kind, {}).get("relations", {}).get(question.relation)
+        rewrite = types(self._model).get(kind, {}).get("relations", {}).get(question.relation)
         return rewrite is not None and self._rewrite(rewrite, question, seen | {question})
 
     def _rewrite(self, rewrite: Mapping[str, Any], question: Tuple, seen: frozenset[Tuple]) -> bool:
@@ -95,20 +65,3 @@ class _Evaluation:
         ]
         relation = rule["computedUserset"]["relation"]
         return any(self.holds(Tuple(question.user, relation, parent), seen) for parent in parents)
-
-
-def _types(model: Mapping[str, Any]) -> dict[str, Any]:
-    return {definition["type"]: definition for definition in model["type_definitions"]}
-
-
-def _may_be_assigned(model: Mapping[str, Any], entry: Tuple) -> bool:
-    kind = _types(model)[entry.object.partition(":")[0]]
-    relation = kind.get("metadata", {}).get("relations", {}).get(entry.relation, {})
-    user_type, _, rest = entry.user.partition(":")
-    name, _, member = rest.partition("#")
-    return any(
-        allowed["type"] == user_type
-        and allowed.get("relation", "") == member
-        and ("wildcard" in allowed) == (name == "*")
-        for allowed in relation.get("directly_related_user_types", ())
-    )
