@@ -40,13 +40,16 @@ Step = Exception | waits | str | AIMessage
 
 
 class ScriptedModel(BaseChatModel):
-    """Plays ``script`` one step a call, its last step for ever. A stream gives one piece a word, a second apart."""
+    """Plays ``script`` one step a call, its last step for ever. A stream gives one piece a word, a ``pause`` apart."""
 
     _script: list[Step] = PrivateAttr()
     _seen: list[dict[str, Any]] = PrivateAttr(default_factory=list)
 
-    def __init__(self, *script: Step, **fields: Any) -> None:
+    _pause: float = PrivateAttr()
+
+    def __init__(self, *script: Step, pause: float = 1, **fields: Any) -> None:
         super().__init__(**fields)
+        self._pause = pause
         self._script = list(script) or ["fine"]
 
     @property
@@ -75,7 +78,7 @@ class ScriptedModel(BaseChatModel):
         message = await self._play(kwargs)
         for word in str(message.content).split():
             yield ChatGenerationChunk(message=AIMessageChunk(content=word + " "))
-            await asyncio.sleep(1)
+            await asyncio.sleep(self._pause)
         yield ChatGenerationChunk(
             message=AIMessageChunk(content=""), generation_info={"finish_reason": "stop"}
         )

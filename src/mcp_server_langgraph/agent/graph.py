@@ -21,6 +21,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 
 from mcp_server_langgraph.agent.tool import AgentTool, ToolFailed
+from mcp_server_langgraph.llm.last_answer import asked_by
 from mcp_server_langgraph.resilience.degradation import note_degradation
 from mcp_server_langgraph.resilience.errors import ResilienceError
 
@@ -62,7 +63,8 @@ def build_graph(model: BaseChatModel, tools: Sequence[AgentTool], max_rounds: in
 
     async def ask_model(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
         await runtime.context.progress("asking the model")
-        answer = await bound.ainvoke([SystemMessage(SYSTEM_PROMPT), *state["messages"]])
+        with asked_by(runtime.context.owner):
+            answer = await bound.ainvoke([SystemMessage(SYSTEM_PROMPT), *state["messages"]])
         return {"messages": [answer]}
 
     async def run_tools(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from langchain_core.language_models import BaseChatModel
+from pydantic import SecretStr
 
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, ConfigurationError, Cooldown, Retry
 from mcp_server_langgraph.resilience.config import current
@@ -64,7 +65,7 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
             idle=idle,
         )
         links.append(link)
-    return GuardedChatModel(links)
+    return GuardedChatModel(links, remembers=settings.llm_cached_answer_seconds)
 
 
 def quota_of(name: ModelName, *, followers: int, output: int | None = None) -> ModelQuota | None:
@@ -143,9 +144,7 @@ def _access(settings: Settings, name: ModelName) -> Access:
             else f"{variable.upper()} is not set"
         )
         raise ConfigurationError(f"{where}: it is needed for {name}")
-    return Access(
-        _seconds(), key, getattr(settings, f"{name.provider}_base_url"), settings.llm_max_output_tokens
-    )
+    return _reached(settings, key, getattr(settings, f"{name.provider}_base_url"))
 
 
 def _compatible_access(settings: Settings, name: ModelName) -> Access:
@@ -156,7 +155,11 @@ def _compatible_access(settings: Settings, name: ModelName) -> Access:
     key = settings.llm_api_keys.get(name.source)
     if name.account and key is None:
         raise ConfigurationError(f"LLM_API_KEYS holds no key of {name.source}: it is needed for {name}")
-    return Access(_seconds(), key, url, settings.llm_max_output_tokens)
+    return _reached(settings, key, url)
+
+
+def _reached(settings: Settings, key: SecretStr | None, url: str | None) -> Access:
+    return Access(_seconds(), key, url, settings.llm_max_output_tokens, settings.llm_connect_seconds)
 
 
 def _seconds() -> float:

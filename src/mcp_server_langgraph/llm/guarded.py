@@ -20,7 +20,7 @@ from mcp_server_langgraph.resilience.integrations.langchain import (
     reason,
 )
 
-from .last_answer import LastAnswer, LastAnswerAsChunk
+from .last_answer import LastAnswer, LastAnswerAsChunk, asked_by, asker
 from .links import LazyLink
 
 __all__ = ["GuardedChatModel", "ModelsUnavailable"]
@@ -40,6 +40,8 @@ class ModelsUnavailable(ModelFailure):
 class GuardedChatModel(ResilientChatModel):
     """Asks the first of ``links``, the next where that one is unavailable, and at last its memory of earlier answers.
 
+    ``remembers``: seconds for which an answer is good for that (0: none is). Callers are told apart by `asked_by`.
+
     Asynchronous only: ``invoke`` raises NotImplementedError.
 
     Raises ModelsUnavailable where nobody could answer; TimedOut after the total time; and as they are the errors for
@@ -49,17 +51,15 @@ class GuardedChatModel(ResilientChatModel):
     refuses_plain: ClassVar[str | None] = "a guarded model is asynchronous: use ainvoke, astream or abatch"
 
     _lazy: tuple[LazyLink, ...] = PrivateAttr()
-    _last: LastAnswer = PrivateAttr()
+    _last: LastAnswer | None = PrivateAttr()
 
-    def __init__(self, links: Sequence[LazyLink], *, name: str = "llm") -> None:
-        last = LastAnswer()
-        super().__init__(
-            links,
-            name=name,
-            answers=(_rung(last),),
-            streams=(_rung(LastAnswerAsChunk(last)),),
-            nobody=_nobody,
-        )
+    def __init__(
+        self, links: Sequence[LazyLink], *, name: str = "llm", remembers: float = LastAnswer.MAX_AGE
+    ) -> None:
+        last = LastAnswer(remembers) if remembers else None
+        answers = () if last is None else (_rung(last),)
+        streams = () if last is None else (_rung(LastAnswerAsChunk(last)),)
+        super().__init__(links, name=name, answers=answers, streams=streams, nobody=_nobody)
         self._lazy = tuple(links)
         self._last = last
 
@@ -70,14 +70,15 @@ class GuardedChatModel(ResilientChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
-        whole: ChatGenerationChunk | None = None
+        owner, whole = asker(), None
         async for chunk in super()._astream(messages, stop, run_manager, **kwargs):
             whole = chunk if whole is None else whole + chunk
             yield chunk
-        if whole is not None and "age_seconds" not in whole.message.response_metadata:
+        if self._last and whole is not None and "age_seconds" not in whole.message.response_metadata:
             said = ChatResult(generations=[ChatGeneration(message=AIMessage(**_said(whole)))])
             question = question_of(messages, stop, kwargs)
-            self._last.remember((question,), {}, said, asyncio.get_running_loop().time())
+            with asked_by(owner):
+                self._last.remember((question,), {}, said, asyncio.get_running_loop().time())
 
     async def prepare(self) -> None:
         """Build every model of the chain now (their packages take seconds to import), not when it is first asked."""

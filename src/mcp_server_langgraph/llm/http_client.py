@@ -26,6 +26,8 @@ def http_client(
 
     from mcp_server_langgraph.resilience.integrations.langchain import observe_headers
 
+    from .bounded_body import BoundedBody
+
     async def before(request: httpx2.Request) -> None:
         # The SDKs pass one number for all the waits with each request, which overrules the client's own.
         limits = dict(request.extensions.get("timeout") or {})
@@ -41,6 +43,8 @@ def http_client(
             raise httpx2.RemoteProtocolError(f"a web page instead of an answer ({response.status_code})")
         if response.has_redirect_location and _elsewhere(response):
             raise httpx2.RemoteProtocolError(f"a redirect to another host ({response.status_code})")
+        assert isinstance(response.stream, httpx2.AsyncByteStream)
+        response.stream = BoundedBody(response.stream)
 
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(timeout, connect=connect),

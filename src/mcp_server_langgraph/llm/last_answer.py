@@ -1,10 +1,16 @@
-"""The last answer to the very same question, for the time when no model answers."""
+"""The last answer to the very same question of the same caller, for the time when no model answers.
+
+The caller is part of the question: whoever is given another one's answer learns that it was asked, and when.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -14,19 +20,39 @@ from mcp_server_langgraph.resilience import LastGood
 from mcp_server_langgraph.resilience.fallback import NOTHING
 from mcp_server_langgraph.resilience.integrations.langchain import Question
 
-__all__ = ["LastAnswer", "LastAnswerAsChunk"]
+__all__ = ["LastAnswer", "LastAnswerAsChunk", "asked_by", "asker"]
 
 # What differs each time the same thing is asked.
 _UNASKED: Final = {"id", "response_metadata", "usage_metadata"}
 
 
+_asker: ContextVar[str] = ContextVar("mcp_server_langgraph_model_asker", default="")
+
+
+@contextmanager
+def asked_by(owner: str) -> Generator[None]:
+    """What is asked within is asked by ``owner``: no one else is given its answers again."""
+    token = _asker.set(owner)
+    try:
+        yield
+    finally:
+        _asker.reset(token)
+
+
+def asker() -> str:
+    """Who is asking; empty where nobody said."""
+    return _asker.get()
+
+
 class LastAnswer(LastGood):
-    """Remembers answers by all that was asked (messages, tools, options), for ``max_age`` seconds.
+    """Remembers answers by all that was asked (messages, tools, options) and by whom, for ``max_age`` seconds.
 
     An answer that calls tools is not remembered: giving it again would run them again.
     """
 
-    def __init__(self, max_age: float = 3600.0, *, max_size: int = 256) -> None:
+    MAX_AGE: Final = 3600.0
+
+    def __init__(self, max_age: float = MAX_AGE, *, max_size: int = 256) -> None:
         super().__init__(max_age, key=_fingerprint, max_size=max_size)
 
     def remember(self, args: tuple[Any, ...], kwargs: dict[str, Any], result: ChatResult, now: float) -> None:
@@ -69,6 +95,7 @@ class LastAnswerAsChunk(LastGood):
 
 def _fingerprint(question: Question) -> str:
     asked = {
+        "asker": asker(),
         "messages": [_asked(message) for message in question.messages],
         "stop": question.stop,
         "binding": question.binding,

@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
-from .http_client import http_client
+from .http_client import CONNECT_TIMEOUT, http_client
 from .local_weights import MODEL as LOCAL_MODEL
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ _OPENAIS_OWN: Final = ("openai-organization", "openai-project")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a provider's API is, with which key, and how long a wait on its socket may be (seconds; > 0).
+    """Where a provider's API is, with which key, and how long a wait on its socket may be, and one for a connection
+    (seconds; > 0).
 
     ``base_url`` None: the provider's own. ``api_key`` None: none is sent. ``max_output``: tokens of an answer at most;
     None: as the provider wants.
@@ -56,6 +57,7 @@ class Access:
     api_key: SecretStr | None = None
     base_url: str | None = None
     max_output: int | None = None
+    connect: float = CONNECT_TIMEOUT
 
 
 def require_package(kind: str) -> None:
@@ -78,7 +80,7 @@ def build_model(kind: str, model: str, access: Access) -> tuple[BaseChatModel, h
     withheld = _OPENAIS_OWN if kind == COMPATIBLE else ()
     if access.api_key is None:
         withheld = (*withheld, "authorization")
-    client = http_client(access.timeout, without=withheld)
+    client = http_client(access.timeout, connect=access.connect, without=withheld)
     return _BUILDERS[kind](model, access, client), client
 
 

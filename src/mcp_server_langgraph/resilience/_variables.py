@@ -224,6 +224,20 @@ DEFAULTS: Final[dict[str, Variable]] = {
         Variable(
             "ATTEMPT_TIMEOUT", None, _positive, _SECONDS, "Time of one attempt; unset: only the total binds."
         ),
+        Variable(
+            "STREAM_FIRST_ITEM_TIMEOUT",
+            None,
+            _positive,
+            _SECONDS,
+            "Wait for the first item of a stream that has a limit for it; unset: as code says.",
+        ),
+        Variable(
+            "STREAM_IDLE_TIMEOUT",
+            None,
+            _positive,
+            _SECONDS,
+            "Wait between two items of a stream that has a limit for it; unset: as code says.",
+        ),
         Variable("LLM_CONCURRENCY_LIMIT", 10, _whole, _WHOLE, "Calls to one model provider at once."),
         Variable("OPENFGA_CONCURRENCY_LIMIT", 50, _whole, _WHOLE, "Permission checks at once."),
         Variable("REDIS_CONCURRENCY_LIMIT", 100, _whole, _WHOLE, "Redis operations at once."),

@@ -40,7 +40,7 @@ class Timeout(Policy):
     anything else; what it raises passes.
 
     For streams: ``first_item`` bounds the wait for the first item, ``idle`` the wait between two items (seconds; None:
-    only ``seconds`` binds, which then is the time of the whole stream).
+    only ``seconds`` binds, which then is the time of the whole stream). The settings can change them, not add them.
 
     Raises `ConfigurationError` for values out of range.
     """
@@ -64,6 +64,7 @@ class Timeout(Policy):
         self._seconds_for = seconds_for
         self._overruled = False
         self.seconds: float = seconds or config.current().timeout("")
+        self._clocks = (first_item, idle)
         self.first_item = first_item
         self.idle = idle
         self.per_attempt = False
@@ -73,6 +74,11 @@ class Timeout(Policy):
         self.seconds = self._chosen(settings, service, self._explicit)
         if self._seconds_for is not None:  # what code wants gives way to the service's own number
             self._overruled = not math.isnan(self._chosen(settings, service, math.nan))
+        first_item, idle = self._clocks
+        if first_item is not None:
+            self.first_item = settings.choose(service, "STREAM_FIRST_ITEM_TIMEOUT", first_item)
+        if idle is not None:
+            self.idle = settings.choose(service, "STREAM_IDLE_TIMEOUT", idle)
 
     def _chosen(self, settings: config.Settings, service: str, explicit: float | None) -> float:
         if self.per_attempt:

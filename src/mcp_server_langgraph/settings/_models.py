@@ -92,6 +92,17 @@ class ModelSettings(Group):
         "an integer of at least 1",
         ge=1,
     )
+    llm_connect_seconds: float = setting(
+        5.0, "Seconds that connecting to a provider may take.", "a number above 0, to 60", gt=0, le=60
+    )
+    llm_cached_answer_seconds: float = setting(
+        3600.0,
+        "Age up to which an earlier answer to the same question of the same caller stands in, while no model answers; "
+        "0: never.",
+        "a number of seconds, 0 to 604800",
+        ge=0,
+        le=604800,
+    )
     llm_max_tool_rounds: int = setting(
         6, "Rounds of tool calls that one message may cost.", "an integer, 1 to 50", ge=1, le=50
     )

@@ -43,7 +43,8 @@ class ModelTimeout(Timeout):
     """The time of one attempt: a ``share`` of the service's total, which follows changes of the settings.
 
     ``total``: the chain's, None: the service's. ``attempt``: overrules the share, and ``<SERVICE>_ATTEMPT_TIMEOUT``
-    overrules both. For a stream it is the wait for the first piece.
+    overrules both. For a stream it is the wait for the first piece, and ``<SERVICE>_STREAM_FIRST_ITEM_TIMEOUT``
+    overrules all of them; ``idle`` is the wait between two pieces, unless ``<SERVICE>_STREAM_IDLE_TIMEOUT`` says else.
     """
 
     def __init__(
@@ -55,7 +56,8 @@ class ModelTimeout(Timeout):
         total: float | None = None,
         attempt: float | None = None,
     ) -> None:
-        super().__init__(idle=idle)
+        super().__init__()
+        self._idle = idle
         self._share = share
         self._stream = stream
         self._total = total
@@ -66,7 +68,9 @@ class ModelTimeout(Timeout):
         total = settings.timeout(service, self._total)
         own = settings.attempt_timeout(service, self._attempt) or total * self._share
         self.seconds = total if self._stream else own
-        self.first_item = own if self._stream else None
+        if self._stream:
+            self.first_item = settings.choose(service, "STREAM_FIRST_ITEM_TIMEOUT") or own
+            self.idle = settings.choose(service, "STREAM_IDLE_TIMEOUT", self._idle)
 
 
 @dataclass(frozen=True, slots=True)
