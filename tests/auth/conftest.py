@@ -7,6 +7,7 @@ import pytest
 
 from mcp_server_langgraph.resilience import registry
 from tests.auth.openfga_checks import DOCUMENT
+from tests.support.keycloak_process import KeycloakProcess
 from tests.support.openfga_server import OpenFGAServer
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
@@ -45,3 +46,18 @@ def openfga(quick_retries: None) -> Iterator[OpenFGAServer]:
     with OpenFGAServer() as running:
         running.grant("user:ann", "viewer", DOCUMENT)
         yield running
+
+
+@pytest.fixture(scope="session")
+def keycloak_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeycloakProcess]:
+    """Keycloak's own server, slow to start: one for all tests here."""
+    with KeycloakProcess(Path(tmp_path_factory.mktemp("keycloak"))) as running:
+        running.set_token_life(300)
+        running.admin("PUT", "", {"revokeRefreshToken": True, "refreshTokenMaxReuse": 0})
+        yield running
+
+
+@pytest.fixture
+def unhurried(fresh_registry: None) -> None:
+    """Attempts may take as long as they do at a Keycloak that was just started on a busy machine."""
+    registry.reload({"KEYCLOAK_ATTEMPT_TIMEOUT": "10", "KEYCLOAK_AUTH_TIMEOUT": "30"})

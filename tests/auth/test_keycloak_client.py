@@ -76,6 +76,12 @@ async def test_an_exchanged_token_is_for_the_other_service(keycloak: KeycloakSer
         assert not (await client.introspect(tokens.access_token)).active
 
 
+async def test_an_audience_that_may_not_be_asked_for_is_this_servers_fault(keycloak: KeycloakServer) -> None:
+    async with client_of(keycloak) as client:
+        with pytest.raises(ClientRefused, match="invalid_request"):
+            await client.exchange(keycloak.token(), audience="treasury")
+
+
 async def test_a_dead_token_is_the_tokens_fault(keycloak: KeycloakServer) -> None:
     token = keycloak.token()
     keycloak.revoke(token)

@@ -156,11 +156,15 @@ class KeycloakProcess(Process):
 
     def admin(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """What the Admin API answers below the realm. Raises RuntimeError for a refusal."""
-        form = {"client_id": "admin-cli", "grant_type": "password", "username": _ADMIN, "password": _ADMIN}
-        endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
-        token = send("POST", endpoint, form=form).expect(200)["access_token"]
+        token = self.admin_token()
         url = f"{self.url}/admin/realms/{self.realm}/{path}".rstrip("/")
         return send(method, url, json_body=body, headers={"authorization": f"Bearer {token}"}).expect()
+
+    def admin_token(self) -> str:
+        """An access token of the administrator, whom another realm knows."""
+        form = {"client_id": "admin-cli", "grant_type": "password", "username": _ADMIN, "password": _ADMIN}
+        endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
+        return str(send("POST", endpoint, form=form).expect(200)["access_token"])
 
     def _post(self, endpoint: str, client: str, form: Mapping[str, str]) -> Answer:
         secret = {"client_secret": self.clients[client]} if client in self.clients else {}

@@ -170,7 +170,11 @@ class KeycloakServer(HttpServer):
             return self._tokens(self.refresh_token())
         if kind == EXCHANGE:
             if not self._is_active(form["subject_token"]):
-                return _refusal(400, "invalid_token", "Invalid token")
+                return _refusal(400, "invalid_request", "Invalid token")
+            if form.get("audience") not in (None, "downstream"):
+                return _refusal(
+                    400, "invalid_request", f"Requested audience not available: {form['audience']}"
+                )
             return self._tokens(aud=form["audience"], azp=client)
         return _refusal(400, "unsupported_grant_type", "Unsupported grant_type")
 

@@ -20,7 +20,7 @@ from mcp_server_langgraph.resilience import classify
 __all__ = ["Introspection", "TokenSet", "introspection", "refused", "token_set", "user_claims"]
 
 _CODE: Final = re.compile(r"[a-z_]{1,40}", re.ASCII)
-_OF_THE_GRANT: Final = frozenset({"invalid_grant", "invalid_token"})
+_BAD_SUBJECT: Final = ("invalid_request", "Invalid token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,12 @@ def user_claims(reply: Mapping[str, Any]) -> Mapping[str, Any]:
 def refused(error: httpx2.HTTPStatusError) -> IdentityError:
     """Whose fault a refusal is: the token's, this server's, or nobody's (it was no answer)."""
     response = error.response
-    status, code = response.status_code, _code(response)
-    if status in (400, 401, 403) and code in _OF_THE_GRANT:
-        return InvalidGrant("Keycloak does not accept the token") if code == "invalid_grant" else _invalid()
+    status, (code, why) = response.status_code, _told(response)
+    if status in (400, 401, 403) and code == "invalid_grant":
+        return InvalidGrant("Keycloak does not accept the token")
+    # RFC 8693, section 2.2.2: a bad subject token is an invalid_request; Keycloak has others of that name.
+    if status in (400, 401, 403) and (code == "invalid_token" or (code, why) == _BAD_SUBJECT):
+        return _invalid()
     if status in (401, 403) and "bearer" in response.headers.get("www-authenticate", "").lower():
         return _invalid()
     if status in (400, 401, 403):
@@ -85,10 +88,11 @@ def _invalid() -> InvalidToken:
     return InvalidToken("Keycloak does not accept the token")
 
 
-def _code(response: httpx2.Response) -> str:
-    """The error code (RFC 6749, section 5.2). Descriptions are left alone: they may hold what was sent."""
+def _told(response: httpx2.Response) -> tuple[str, str]:
+    """Error code and description (RFC 6749, section 5.2). The description is for us only: it may hold what was sent."""
     try:
-        code = response.json()["error"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return ""
-    return code if isinstance(code, str) and _CODE.fullmatch(code) else ""
+        body = response.json()
+        code, why = body["error"], body.get("error_description")
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return "", ""
+    return (code if isinstance(code, str) and _CODE.fullmatch(code) else "", str(why))

@@ -1,0 +1,43 @@
+"""Verifiers and clients of Keycloak's own server, which a busy machine makes slow: they have patience."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mcp_server_langgraph.auth.keycloak import KeycloakVerifier
+from mcp_server_langgraph.auth.keycloak_client import KeycloakClient
+from mcp_server_langgraph.resilience import Pipeline
+from tests.support.keycloak_process import KeycloakProcess
+
+__all__ = ["client_of", "verifier_of"]
+
+
+@asynccontextmanager
+async def client_of(
+    keycloak: KeycloakProcess, client_id: str = "mcp-server", secret: str | None = None
+) -> AsyncIterator[KeycloakClient]:
+    client = KeycloakClient(
+        keycloak.url,
+        keycloak.realm,
+        client_id,
+        secret or keycloak.clients[client_id],
+        Pipeline.standard("keycloak"),
+        patience=20.0,
+    )
+    try:
+        yield client
+    finally:
+        await client.aclose()
+
+
+@asynccontextmanager
+async def verifier_of(keycloak: KeycloakProcess, **options: Any) -> AsyncIterator[KeycloakVerifier]:
+    audience = options.pop("audience", keycloak.audience)
+    given = {"patience": 20.0, "unknown_key_interval": 0.0, **options}
+    verifier = KeycloakVerifier(
+        keycloak.url, keycloak.realm, audience, Pipeline.standard("keycloak"), **given
+    )
+    try:
+        yield verifier
+    finally:
+        await verifier.aclose()
