@@ -89,9 +89,10 @@ def _bearer(given: list[str]) -> str:
     if len(given) > 1:
         raise Refused("more than one Authorization header")
     scheme, _, token = given[0].partition(" ") if given else ("", "", "")
-    if scheme.lower() != "bearer" or not token.strip():
+    token = token.strip(" ")
+    if scheme.lower() != "bearer" or not token:
         raise Refused("a bearer token is required")
-    return token.strip()
+    return token
 
 
 async def _unavailable(retry_after: float | None, send: Send) -> None:

@@ -44,15 +44,15 @@ class IdentitySettings(Group):
     keycloak_keys_refresh_seconds: float = setting(
         300.0,
         "Age at which keys and endpoints are refreshed in the background.",
-        "a number, 1 or more",
-        ge=1,
+        "a number above 0",
+        gt=0,
         allow_inf_nan=False,
     )
     keycloak_keys_max_age_seconds: float = setting(
         86_400.0,
         "Age up to which keys are trusted while Keycloak cannot be asked.",
-        "a number, 1 or more",
-        ge=1,
+        "a number above 0",
+        gt=0,
         allow_inf_nan=False,
     )
     keycloak_client_id: str | None = setting(
