@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import httpx2
 import pytest
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
@@ -176,6 +177,10 @@ async def be_refused(_owner: str, _asked: Anything) -> str:
     raise ConnectionRefusedError(111, "connection refused")
 
 
+async def be_unreachable(_owner: str, _asked: Anything) -> str:
+    raise httpx2.ConnectError("all connection attempts failed")  # no OSError
+
+
 async def have_a_bug(_owner: str, _asked: Anything) -> str:
     raise KeyError("secret inner detail")
 
@@ -186,6 +191,7 @@ async def have_a_bug(_owner: str, _asked: Anything) -> str:
         (fail_as_asked, "no tea left"),
         (be_rejected, "unavailable at the moment: circuit_breaker of 'kettle' is open"),
         (be_refused, "unavailable at the moment"),
+        (be_unreachable, "unavailable at the moment: all connection attempts failed"),
         (have_a_bug, "failed with an internal error"),
     ],
 )

@@ -22,6 +22,7 @@ from langgraph.runtime import Runtime
 
 from mcp_server_langgraph.agent.tool import AgentTool, ToolFailed
 from mcp_server_langgraph.llm.last_answer import asked_by
+from mcp_server_langgraph.resilience import classify
 from mcp_server_langgraph.resilience.degradation import note_degradation
 from mcp_server_langgraph.resilience.errors import ResilienceError
 
@@ -113,15 +114,19 @@ async def _run_tool(tools: Mapping[str, AgentTool], call: ToolCall, context: Run
         return _result(call, await tool.run(context.owner, dict(call["args"])), ok=True)
     except ToolFailed as error:
         return _result(call, str(error), ok=False)
-    except (ResilienceError, OSError) as error:
-        logger.warning(
-            "tool unavailable", extra={"fields": {"tool": call["name"], "error_type": type(error).__name__}}
-        )
-        note_degradation(call["name"], type(error).__name__, "nothing: the answer does without")
-        return _result(call, f"unavailable at the moment: {error}", ok=False)
-    except Exception:
-        logger.exception("tool failed", extra={"fields": {"tool": call["name"]}})
+    except Exception as error:
+        return _failed(call, error)
+
+
+def _failed(call: ToolCall, error: Exception) -> ToolMessage:
+    """What the model is told of a tool that raised; what lies behind it goes to the log alone."""
+    name, kind = call["name"], type(error).__name__
+    if not isinstance(error, ResilienceError | OSError) and not classify(error).unavailable:
+        logger.error("tool failed", extra={"fields": {"tool": name}}, exc_info=error)
         return _result(call, "failed with an internal error", ok=False)
+    logger.warning("tool unavailable", extra={"fields": {"tool": name, "error_type": kind}})
+    note_degradation(name, kind, "nothing: the answer does without")
+    return _result(call, f"unavailable at the moment: {error}", ok=False)
 
 
 def _result(call: ToolCall, text: str, *, ok: bool) -> ToolMessage:
