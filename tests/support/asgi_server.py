@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Literal
 
 import uvicorn
 
@@ -22,11 +22,11 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[str]:
+async def serving(app: Any, lifespan: Literal["off", "on"] = "off") -> AsyncIterator[str]:
     """Serves ``app`` on a free port, and gives its address."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
-        server = _Server(uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=5))
+        server = _Server(uvicorn.Config(app, log_config=None, lifespan=lifespan, timeout_graceful_shutdown=5))
         task = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started:
             await asyncio.sleep(0.01)

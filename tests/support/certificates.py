@@ -17,7 +17,9 @@ __all__ = ["write_certificate"]
 def write_certificate(folder: Path, *, host: str = HOST, expired: bool = False) -> tuple[Path, Path]:
     """Write it and its key into the folder; gives both paths. It is good for a day, or was until an hour ago."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
+    # Two names, or who trusts both certificates would take the one for the other, and never see that it has expired.
+    common = f"{host}, expired" if expired else host
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
     now = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=25 if expired else 0)
     certificate = (
         x509.CertificateBuilder()
@@ -33,6 +35,7 @@ def write_certificate(folder: Path, *, host: str = HOST, expired: bool = False) 
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
+    folder.mkdir(parents=True, exist_ok=True)
     written, secret = folder / "certificate.pem", folder / "key.pem"
     written.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     secret.write_bytes(

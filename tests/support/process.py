@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Self
@@ -14,6 +15,9 @@ from tests.support.ports import free_port
 from tests.support.uses import note_start
 
 __all__ = ["Process"]
+
+_OURS = "python"
+"""In place of a component: a stand-in of the tests' own, run by this Python."""
 
 
 class Process:
@@ -25,7 +29,7 @@ class Process:
     patience = 30.0
 
     def __init__(self, folder: Path, component: str) -> None:
-        self.program = require(component)
+        self.program = sys.executable if component == _OURS else require(component)
         self.component = component
         self.folder = folder
         self.port = free_port()
@@ -53,7 +57,8 @@ class Process:
             if time.monotonic() > began + self.patience or self._running().poll() is not None:
                 raise TimeoutError(f"no answer; see {self.folder / 'server.log'}")
             time.sleep(0.02)
-        note_start(self.component, time.monotonic() - began)
+        if self.component != _OURS:
+            note_start(self.component, time.monotonic() - began)
         return self
 
     def kill(self) -> None:

@@ -1,0 +1,148 @@
+"""One cell of the matrix: one fault of one service behind the whole server, from before it begins until it is over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+
+from mcp_server_langgraph.auth import _http
+from mcp_server_langgraph.resilience import CircuitBreaker, registry
+from tests.faults.faults import Fault, begin, end
+from tests.faults.house import Reply, call_tool, whole_server
+from tests.faults.scenes import Ask, Scene
+from tests.support.faulty_proxy import FaultyProxy
+
+__all__ = ["SETTINGS", "Seen", "play"]
+
+SETTINGS: Final = {
+    "CIRCUIT_BREAKER_TIMEOUT_DURATION": "0.5",
+    "CIRCUIT_BREAKER_TIMEOUT_MAX": "0.5",
+    "RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.02",
+    "MCP_SHED_MAX_LAG": "10",
+    "LOG_LEVEL": "ERROR",
+}
+"""Shorter waits than the defaults, so that a cell takes a second or two, and a busy test machine sheds no calls. All
+else is as it is without settings."""
+
+_CALLS: Final = 8
+_RECOVERY_LIMIT: Final = 15.0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a run of the cell found. ``seconds``: the slowest call. ``recovery``: seconds from the end of the fault to a
+    whole answer with the breaker closed.
+
+    Of the first call: ``requests`` on the wire, ``attempts`` that the layer counted, ``promised`` by the pipelines'
+    ``describe()`` as the most. ``probes``: requests of the server's own that may be among them, to find out that the
+    service is back. ``silent``: attempts that may end before the wire, on a connection that is found closed.
+    """
+
+    known: str
+    new: str
+    later: str
+    opened: bool
+    requests: int
+    attempts: int
+    promised: int
+    probes: int
+    silent: int
+    seconds: float
+    recovery: float
+
+
+async def play(scene: Scene, fault: Fault, folder: Path) -> Seen:
+    """Play it."""
+    tls = folder / "tls" if fault.tls else None
+    with FaultyProxy(scene.process.port, scene.split, tls) as proxy, _trusting(proxy.trusted):
+        variables = {**scene.variables(proxy), **SETTINGS}
+        async with whole_server(variables) as url, httpx2.AsyncClient(timeout=60.0) as http:
+            ask = partial(call_tool, http, url)
+            await scene.prepare(ask)
+            return await _Cell(scene, fault, proxy, ask).run()
+
+
+class _Cell:
+    def __init__(self, scene: Scene, fault: Fault, proxy: FaultyProxy, ask: Ask) -> None:
+        self._scene, self._fault, self._proxy, self._ask = scene, fault, proxy, ask
+        self._replies: list[Reply] = []
+
+    async def run(self) -> Seen:
+        scene, proxy = self._scene, self._proxy
+        attempts, tries = self._attempts(), proxy.tries
+        redis = scene.service == "redis"
+        await asyncio.to_thread(begin, self._fault, scene.process, proxy, redis=redis, slow=scene.slow)
+        try:
+            await scene.notice(self._ask)
+            known = await self._call(scene.known())
+            tries, attempts = proxy.tries - tries, self._attempts() - attempts
+            new = await self._call(scene.new())
+            opened = await self._press()
+            later = await self._call(scene.later())
+        finally:
+            await asyncio.to_thread(end, self._fault, scene.process, proxy)
+        recovery = await self._recover()
+        slowest = max(reply.seconds for reply in self._replies)
+        told = (str(known), str(new), str(later), opened)
+        counted = (tries, attempts, self._promised(), scene.probes, scene.silent)
+        return Seen(*told, *counted, slowest, recovery)
+
+    def _promised(self) -> int:
+        """The most requests of the first call, as its pipelines describe themselves."""
+        guarded = [each.describe() for each in registry.pipelines() if each.name == self._scene.breaker]
+        return self._scene.operations * max(int(each["requests"]) for each in guarded)
+
+    async def _call(self, call: Any) -> Reply:
+        self._replies.append(await self._ask(call))
+        return self._replies[-1]
+
+    async def _press(self) -> bool:
+        """Go on asking until the breaker opens; whether it did."""
+        for _ in range(_CALLS):
+            if self._breaker().state != "closed":
+                return True
+            await self._call(self._scene.later())
+        return self._breaker().state != "closed"
+
+    async def _recover(self) -> float:
+        began = time.monotonic()
+        while time.monotonic() - began < _RECOVERY_LIMIT:
+            reply = await self._ask(self._scene.known())
+            if reply.kind == "whole" and self._breaker().state == "closed":
+                return time.monotonic() - began
+            await asyncio.sleep(0.05)
+        raise AssertionError(
+            f"not whole again after {_RECOVERY_LIMIT} s: {reply}; {self._breaker().snapshot()}"
+        )
+
+    def _breaker(self) -> CircuitBreaker:
+        return registry.breakers()[self._scene.breaker]
+
+    def _attempts(self) -> int:
+        """Requests that the layer let through to the service."""
+        counts = self._breaker().snapshot()
+        return counts.successes + sum(counts.failures.values()) + counts.neutral
+
+
+@contextmanager
+def _trusting(bundle: Path | None) -> Iterator[None]:
+    """Certificates that the server's clients trust while it is built."""
+    if bundle is None:
+        yield
+        return
+    _http._tls.cache_clear()
+    os.environ["SSL_CERT_FILE"] = str(bundle)
+    try:
+        yield
+    finally:
+        del os.environ["SSL_CERT_FILE"]
+        _http._tls.cache_clear()
