@@ -55,10 +55,14 @@ DOCUMENT_MODEL: dict[str, Any] = {
 
 
 class OpenFGAServer(HttpServer):
-    """An OpenFGA with one store that has a model already: `store_id`, `model_id`."""
+    """An OpenFGA with one store that has a model already: `store_id`, `model_id`.
+
+    `asked`: the bodies of all checks and batch checks.
+    """
 
     def __init__(self, model: Mapping[str, Any] = DOCUMENT_MODEL) -> None:
         super().__init__()
+        self.asked: list[dict[str, Any]] = []
         self._stores = Stores()
         self.store_id: str = self._stores.create("test")["id"]
         self.model_id: str = self._stores.add_model(self.store_id, model)
@@ -113,6 +117,8 @@ class OpenFGAServer(HttpServer):
             return _error(404, "undefined_endpoint", "Not Found")
         try:
             body = request.json() if request.body else {}
+            if name in ("CheckRequest", "BatchCheckRequest"):
+                self.asked.append(body)
             check_shape(name, parts[1::2], body)
             return answer(parts[1::2], body)
         except Refused as error:

@@ -32,9 +32,10 @@ class ItemError(NamedTuple):
 
 
 class Model(NamedTuple):
-    """An authorization model: its id, and its relations as "type#relation"."""
+    """An authorization model: its id, its types, and its relations as "type#relation"."""
 
     id: str
+    types: frozenset[str]
     relations: frozenset[str]
 
     def has(self, name: str) -> bool:
@@ -105,7 +106,7 @@ class OpenFGAApi:
 
     async def probe(self) -> None:
         """Read the store's own record: a request that no caller has any influence on."""
-        reply = json_reply(await self._client.get(self._store))
+        reply = _reply(await self._client.get(self._store))
         if "id" not in reply:
             raise UnusableReply("the store's record has no id")
 
@@ -114,10 +115,8 @@ class OpenFGAApi:
         models = f"{self._store}/authorization-models"
         if self._model_id is not None:
             path = f"{models}/{quote(self._model_id, safe='')}"
-            return _model(json_reply(await self._client.get(path)).get("authorization_model"))
-        found = json_reply(await self._client.get(models, params={"page_size": 1})).get(
-            "authorization_models"
-        )
+            return _model(_reply(await self._client.get(path)).get("authorization_model"))
+        found = _reply(await self._client.get(models, params={"page_size": 1})).get("authorization_models")
         if not isinstance(found, list):
             raise UnusableReply("the reply has no models")
         return _model(found[0]) if found else None
@@ -127,7 +126,7 @@ class OpenFGAApi:
 
     async def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
         response = await self._client.post(f"{self._store}/{what}", json=body, timeout=self._step())
-        reply = json_reply(response)
+        reply = _reply(response)
         self._note(response)
         return reply
 
@@ -143,6 +142,13 @@ class OpenFGAApi:
 
     def _asked(self, consistent: bool) -> dict[str, str]:
         return {**self._model, "consistency": "HIGHER_CONSISTENCY"} if consistent else self._model
+
+
+def _reply(response: httpx2.Response) -> dict[str, Any]:
+    reply = json_reply(response)
+    if response.status_code != 200:
+        raise UnusableReply(f"a reply of status {response.status_code}")
+    return reply
 
 
 def _item(result: object) -> bool | ItemError:
@@ -164,6 +170,7 @@ def _model(found: object) -> Model:
             for definition in definitions
             for relation in definition.get("relations") or {}
         }
-        return Model(str(found["id"]), frozenset(relations))  # type: ignore[index]
+        types = frozenset(str(definition["type"]) for definition in definitions)
+        return Model(str(found["id"]), types, frozenset(relations))  # type: ignore[index]
     except (KeyError, TypeError) as error:
         raise UnusableReply("the reply holds no model") from error

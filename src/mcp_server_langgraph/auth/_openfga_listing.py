@@ -18,9 +18,10 @@ _SIGNATURES: Final = ("openfga-store-id", "openfga-authorization-model-id")
 
 async def objects_of(response: httpx2.Response) -> list[str]:
     """Raises httpx2.HTTPError, UnusableReply."""
-    if response.status_code >= 300:
+    if response.status_code != 200:
         await response.aread()
         response.raise_for_status()
+        raise UnusableReply(f"a listing of status {response.status_code}")
     # Without either, the end of the body is the end of the connection: nobody could tell that from a cut.
     if not {"transfer-encoding", "content-length"} & set(response.headers):
         raise UnusableReply("a listing whose end cannot be told")

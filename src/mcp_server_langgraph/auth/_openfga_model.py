@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx2
 
 from mcp_server_langgraph.auth._openfga_api import Model, OpenFGAApi
+from mcp_server_langgraph.auth._openfga_questions import Question
 from mcp_server_langgraph.auth._openfga_refusals import refusal
 from mcp_server_langgraph.auth._recovery import Recovery
 from mcp_server_langgraph.auth.authorization import ModelMismatch
@@ -45,6 +46,7 @@ class ModelWatch:
         self._looked_at = -math.inf
         self._first: str | None = None
         self._fitted = False
+        self._model: Model | None = None
         self.model_id: str | None = None
         self.problem: str | None = None
         self.gone = False
@@ -100,6 +102,13 @@ class ModelWatch:
         if self.gone:
             raise ModelMismatch(self.problem)
 
+    def knows(self, question: Question) -> bool:
+        """Whether the model, as far as it was read, has what the question names."""
+        model = self._model
+        user_type = question.user.partition(":")[0]
+        relation = f"{question.object_type}#{question.relation}"
+        return model is None or (user_type in model.types and relation in model.relations)
+
     def facts(self) -> dict[str, Any]:
         """For readiness: which model decides, whether it was verified, and what is wrong."""
         facts: dict[str, Any] = {"model": self.model_id or self._pinned, "model_verified": self.verified}
@@ -122,6 +131,7 @@ class ModelWatch:
             self._is_wrong("the store has no authorization model", gone=True)
             return
         self.saw(model.id)
+        self._model = model
         missing = sorted(name for name in self._needed if not model.has(name))
         if missing:
             self._is_wrong(f"model {model.id} has no relation {', '.join(missing)}", gone=False)

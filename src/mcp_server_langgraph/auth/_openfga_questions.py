@@ -3,7 +3,8 @@
 All of it can be compared and hashed: a decision may stand in only for exactly the same question.
 
 Errors: RequestRejected for what OpenFGA could not take. Its own patterns (1.22) are applied here, so that nonsense
-costs no request; where they differ from what Python calls blank, ours are the stricter ones.
+costs no request; where they differ, over blanks and control
+characters, ours are the stricter ones.
 """
 
 import json
@@ -25,9 +26,9 @@ __all__ = [
     "type_name",
 ]
 
-_USER: Final = re.compile(r"[^\s:#@]+:[^\s:#]+(#[^\s:#@]+)?")
-_OBJECT: Final = re.compile(r"[^\s:#@]+:[^\s:#]+")
-_NAME: Final = re.compile(r"[^\s:#@]+")
+_NAME: Final = re.compile(r"[^\s:#@\x00-\x1f\x7f]+")
+_OBJECT: Final = re.compile(rf"{_NAME.pattern}:[^\s:#\x00-\x1f\x7f]+")
+_USER: Final = re.compile(rf"{_OBJECT.pattern}(#{_NAME.pattern})?")
 _LONGEST_USER: Final = 512
 _LONGEST_OBJECT: Final = 256
 _LONGEST_RELATION: Final = 50
@@ -165,7 +166,9 @@ def _is_utf8(text: str) -> bool:
 
 def _canonical(context: Mapping[str, Any]) -> str:
     try:
-        text = json.dumps(dict(context), sort_keys=True, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(
+            dict(context), sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False
+        )
         text.encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise RequestRejected(f"the context is not JSON: {error}") from error
