@@ -1,8 +1,15 @@
 """Permission checks and writes against a stand-in for OpenFGA on a real socket."""
 
+import asyncio
+
 import pytest
 
-from mcp_server_langgraph.auth.openfga import AuthorizationUnavailable, OpenFGAAuthorizer, RequestRejected
+from mcp_server_langgraph.auth.openfga import (
+    AuthorizationUnavailable,
+    ModelMismatch,
+    OpenFGAAuthorizer,
+    RequestRejected,
+)
 from mcp_server_langgraph.resilience import Pipeline, collect_degradations, registry
 from tests.auth.openfga_checks import DOCUMENT, authorizer_of, break_it
 from tests.support.openfga_server import OpenFGAServer
@@ -115,3 +122,27 @@ async def test_checks_and_writes_share_one_breaker(openfga: OpenFGAServer) -> No
             with pytest.raises(AuthorizationUnavailable):
                 await authorizer.write([("user:bob", "viewer", DOCUMENT)])
         assert registry.breakers()["openfga"].state == "open"
+
+
+async def test_a_doubt_that_comes_up_right_after_a_look_is_looked_into(openfga: OpenFGAServer) -> None:
+    async with authorizer_of(openfga, needed_relations=["document#viewer"]) as authorizer:
+        authorizer.start()
+        async with asyncio.timeout(10):
+            while not authorizer.facts()["model_verified"]:
+                await asyncio.sleep(0.01)
+        openfga.fail(404, {"code": "store_id_not_found", "message": "Store ID not found"})
+        with pytest.raises(ModelMismatch):
+            await authorizer.check("user:ann", "viewer", DOCUMENT)
+        async with asyncio.timeout(10):
+            while "problem" not in authorizer.facts():
+                await asyncio.sleep(0.01)
+
+
+async def test_many_doubts_at_once_are_few_looks(openfga: OpenFGAServer) -> None:
+    async with authorizer_of(openfga) as authorizer:
+        before = openfga.count("GET")
+        for _ in range(20):
+            with pytest.raises(ModelMismatch):
+                await authorizer.check("user:ann", "destroyer", DOCUMENT)
+        await asyncio.sleep(0.2)
+        assert 2 <= openfga.count("GET") - before <= 4

@@ -42,9 +42,10 @@ class ModelWatch:
         self._pinned = pinned
         self._needed = frozenset(needed)
         self._changed = changed
-        self._looking = Recovery("openfga model", self.look)
+        self._looking = Recovery("openfga model", self._look_until_sure)
         self._looked_at = -math.inf
         self._first: str | None = None
+        self._doubted = False
         self._fitted = False
         self._model: Model | None = None
         self.model_id: str | None = None
@@ -55,21 +56,22 @@ class ModelWatch:
 
     def start(self) -> None:
         """Look in the background, until store and model are what they should be; then once a minute, with traffic."""
-        self._look_soon()
+        self.doubt()
 
     async def stop(self) -> None:
         await self._looking.stop()
 
     def doubt(self) -> None:
         """Something that OpenFGA said does not fit what is known of its model."""
-        if _now() - self._looked_at > _DOUBT_AGAIN:
-            self._look_soon()
+        self._doubted = True
+        if self._looking.start():
+            self._looking.hurry()
 
     def answered(self) -> None:
         """OpenFGA answered a question."""
         self.reached = True
         if math.isfinite(self._looked_at) and _now() - self._looked_at > _LOOK_AGAIN:
-            self._look_soon()
+            self.doubt()
 
     def saw(self, model_id: str) -> None:
         """This model decided."""
@@ -120,10 +122,17 @@ class ModelWatch:
             facts["unusable"] = not self._fitted
         return facts
 
-    def _look_soon(self) -> None:
-        self._looked_at = _now()
-        if self._looking.start():
-            self._looking.hurry()
+    async def _look_until_sure(self) -> None:
+        """Look, and again where doubt came up meanwhile: what was read may be of the time before."""
+        while self._doubted:
+            await asyncio.sleep(max(0.0, self._looked_at + _DOUBT_AGAIN - _now()))
+            self._looked_at = _now()
+            self._doubted = False
+            try:
+                await self.look()
+            except Exception:
+                self._doubted = True
+                raise
 
     def _judge(self, model: Model | None) -> None:
         self.reached = True
