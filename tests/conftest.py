@@ -16,7 +16,7 @@ import pytest
 from mcp_server_langgraph.resilience import Event, registry, subscribe
 from mcp_server_langgraph.resilience.testing import run
 
-pytest_plugins = ["tests.support.report"]
+pytest_plugins = ["tests.support.report", "tests.support.services"]
 
 AsyncTest = Callable[..., Coroutine[Any, Any, object]]
 

@@ -22,7 +22,16 @@ from mcp_server_langgraph.llm.local_weights import missing_for_local_model, weig
 from tests.support import tenacity_suite
 from tests.support.uses import note_missing, note_use
 
-__all__ = ["COMPONENTS", "Component", "cache_folder", "find", "is_required", "locked_version", "require"]
+__all__ = [
+    "COMPONENTS",
+    "Component",
+    "cache_folder",
+    "choose",
+    "find",
+    "is_required",
+    "locked_version",
+    "require",
+]
 
 _LOCK: Final = Path(__file__).parents[2] / "scripts" / "components.lock"
 
@@ -154,6 +163,17 @@ def require(name: str) -> str:
         _missing(name)
     note_use(name)
     return path
+
+
+def choose(name: str) -> str:
+    """The name of what to use for this component: its own, or its stand-in's where that alone is on this machine.
+
+    A component that is required is never stood in for.
+    """
+    stand_ins = [other for other, component in COMPONENTS.items() if component.stands_in_for == name]
+    if find(name) is None and not is_required(name):
+        return next((other for other in stand_ins if find(other) is not None), name)
+    return name
 
 
 def is_required(name: str) -> bool:

@@ -8,8 +8,9 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final, Self
 
-from tests.support.json_http import Answer, send
+from tests.support.json_http import send
 from tests.support.keycloak_home import copy_database, lay_out
+from tests.support.keycloak_steering import KeycloakSteering
 from tests.support.ports import HOST, free_port
 from tests.support.process import Process
 
@@ -46,7 +47,7 @@ _KEY_PROVIDERS: Final[dict[str, tuple[str, dict[str, list[str]]]]] = {
 }
 
 
-class KeycloakProcess(Process):
+class KeycloakProcess(KeycloakSteering, Process):
     """Keycloak with the realm of deploy/keycloak, whose people and keys are kept over `kill` and `start`.
 
     Takes 10 to 30 s to start, for most of which it needs a processor: one for many tests. All have the same keys until
@@ -55,22 +56,11 @@ class KeycloakProcess(Process):
     """
 
     patience = 300.0
-    realm = "demo"
-    audience = "mcp-server"
-    clients: Final[Mapping[str, str]] = {"agent": "agent-secret", "mcp-server": "mcp-server-secret"}
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "keycloak")
         self._home = folder / "keycloak"
         self._management_port = free_port()
-
-    @property
-    def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    @property
-    def issuer(self) -> str:
-        return f"{self.url}/realms/{self.realm}"
 
     def start(self) -> Self:
         """Start, with the realm of deploy/keycloak the first time and with what is kept from before later."""
@@ -105,30 +95,6 @@ class KeycloakProcess(Process):
             return send("GET", f"{self.issuer}/.well-known/openid-configuration").status == 200
         except (OSError, HTTPException):
             return False
-
-    def password_grant(
-        self, user: str = "alice", password: str | None = None, client: str = "agent"
-    ) -> Answer:
-        """What the token endpoint says to a user's name and password (the same, unless given)."""
-        return self.grant(
-            client, grant_type="password", username=user, password=password or user, scope="openid"
-        )
-
-    def client_grant(self, client: str = "agent") -> Answer:
-        """What the token endpoint says to a client that asks for itself."""
-        return self.grant(client, grant_type="client_credentials")
-
-    def token(self, user: str = "alice") -> str:
-        """An access token of the user, asked for by the client `agent`."""
-        return str(self.password_grant(user).expect(200)["access_token"])
-
-    def grant(self, client: str, **form: str) -> Answer:
-        """What the token endpoint says to the form and the client's credentials."""
-        return self._post("token", client, form)
-
-    def revoke(self, token: str, client: str = "agent") -> None:
-        """Revoke one token, as its client may."""
-        self._post("revoke", client, {"token": token}).expect(200)
 
     def logout(self, user: str = "alice") -> None:
         """End all sessions of the user, as an administrator may."""
@@ -165,11 +131,6 @@ class KeycloakProcess(Process):
         form = {"client_id": "admin-cli", "grant_type": "password", "username": _ADMIN, "password": _ADMIN}
         endpoint = f"{self.url}/realms/master/protocol/openid-connect/token"
         return str(send("POST", endpoint, form=form).expect(200)["access_token"])
-
-    def _post(self, endpoint: str, client: str, form: Mapping[str, str]) -> Answer:
-        secret = {"client_secret": self.clients[client]} if client in self.clients else {}
-        url = f"{self.issuer}/protocol/openid-connect/{endpoint}"
-        return send("POST", url, form={"client_id": client, **secret, **form})
 
     def _signing_keys(self) -> Sequence[Mapping[str, Any]]:
         found = self.admin("GET", "components?type=org.keycloak.keys.KeyProvider")

@@ -15,7 +15,6 @@ import pytest
 
 from tests.support import uses
 from tests.support.components import COMPONENTS, find
-from tests.support.process import Process
 
 __all__ = ["page"]
 
@@ -31,8 +30,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_runtest_call(item: pytest.Item) -> None:
     """A component that several tests share was asked for by the first of them alone."""
     for value in getattr(item, "funcargs", {}).values():
-        if isinstance(value, Process):
-            uses.note_use(value.component)
+        name = getattr(value, "component", None)
+        if isinstance(name, str) and name in COMPONENTS:
+            uses.note_use(name)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
