@@ -94,7 +94,8 @@ def _rows() -> Iterator[tuple[str, ...]]:
 def _starts(starts: list[float]) -> tuple[str, str]:
     if not starts:
         return "", ""
-    return f"{len(starts)} times" if len(starts) > 1 else "once", f"{statistics.median(starts):.2f} s (longest {max(starts):.2f} s)"
+    times = f"{len(starts)} times" if len(starts) > 1 else "once"
+    return times, f"{statistics.median(starts):.2f} s (longest {max(starts):.2f} s)"
 
 
 def _widths(rows: list[tuple[str, ...]]) -> list[int]:
