@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.resilience import StreamInterrupted, TimedOut
 from mcp_server_langgraph.resilience.integrations.langchain import GarbledAnswer, TruncatedAnswer
-from tests.llm.models import ALL, NEXT, model_of
+from tests.llm.models import ALL, NEXT, model_of, set_policies
 from tests.support.llmock_server import LlmockServer
 
 pytestmark = [pytest.mark.real_time, pytest.mark.parametrize("provider", ALL)]
@@ -137,17 +137,36 @@ async def test_a_stream_that_breaks_in_the_middle_is_an_error_and_is_not_begun_a
         assert len(emulator.requests()) == 1
 
 
-async def test_a_stream_with_a_piece_that_cannot_be_read_is_an_error_unless_the_sdk_skips_it(
+async def test_a_stream_with_a_piece_that_cannot_be_read_is_an_error(
     emulator: LlmockServer, provider: str
 ) -> None:
-    emulator.script({"type": "stream_fault", "kind": "malformed", "after_chunks": 3})
+    emulator.script({"type": "stream_fault", "kind": "malformed", "after_chunks": 5})
     async with aclosing(model_of(emulator, provider)) as model:
-        if provider == "anthropic":
-            assert await _read(model)
-        else:
-            with pytest.raises(StreamInterrupted) as caught:
-                await _read(model)
-            assert isinstance(_root(caught.value), GarbledAnswer)
+        with pytest.raises(StreamInterrupted) as caught:
+            await _read(model)
+        assert isinstance(_root(caught.value), GarbledAnswer)
+
+
+async def test_a_first_piece_that_is_late_passes_the_stream_to_the_next_model(
+    emulator: LlmockServer, provider: str
+) -> None:
+    set_policies(LLM_STREAM_FIRST_ITEM_TIMEOUT="1")
+    emulator.script({"type": "slow_first_token", "seconds": 20, "match": {"model": "first"}})
+    async with aclosing(model_of(emulator, f"{provider}:first", f"{NEXT[provider]}:second")) as model:
+        await model.prepare()
+        assert await _read(model)
+        asked = [request["model"] for request in emulator.requests()]
+        assert asked == ["first", "second"]
+
+
+@pytest.mark.parametrize("status", [429, 503, 529])
+async def test_another_model_answers_for_one_that_is_limited_or_overloaded(
+    emulator: LlmockServer, provider: str, status: int
+) -> None:
+    emulator.script({"type": "fail", "status": status, "times": None, "match": {"model": "first"}})
+    async with aclosing(model_of(emulator, f"{provider}:first", f"{NEXT[provider]}:second")) as model:
+        assert (await model.ainvoke("hello")).response_metadata["answered_by"] == f"{NEXT[provider]}:second"
+        assert len(emulator.requests()) == 2
 
 
 async def _read(model: GuardedChatModel) -> str:
