@@ -15,12 +15,15 @@ import httpx2
 from mcp_server_langgraph.auth._http import UnusableReply, json_reply, new_client
 from mcp_server_langgraph.auth._openfga_listing import objects_of
 from mcp_server_langgraph.auth._openfga_questions import Question, RelationTuple
+from mcp_server_langgraph.resilience import Pipeline, Timeout
 
 __all__ = ["MOST_IN_A_BATCH", "ItemError", "Model", "OpenFGAApi"]
 
 MOST_IN_A_BATCH: Final = 50
 """Questions that OpenFGA takes in one batch check, by default (--max-checks-per-batch-check)."""
 
+# Seconds in all for what is looked up in the background: several steps, each bounded by the client itself.
+_LOOK_SECONDS: Final = 1.0
 _MODEL_HEADER: Final = "openfga-authorization-model-id"
 
 
@@ -57,6 +60,7 @@ class OpenFGAApi:
         saw_model: Callable[[str], None],
         attempt: Callable[[], float],
     ) -> None:
+        self._looks = Pipeline("probe", Timeout(_LOOK_SECONDS), operation="openfga store and model")
         self._client = new_client(api_url)
         self._store = f"/stores/{quote(store_id, safe='')}"
         self._model_id = model_id
@@ -106,7 +110,7 @@ class OpenFGAApi:
 
     async def probe(self) -> None:
         """Read the store's own record: a request that no caller has any influence on."""
-        reply = _reply(await self._client.get(self._store))
+        reply = await self._looked_up(self._store)
         if "id" not in reply:
             raise UnusableReply("the store's record has no id")
 
@@ -115,14 +119,18 @@ class OpenFGAApi:
         models = f"{self._store}/authorization-models"
         if self._model_id is not None:
             path = f"{models}/{quote(self._model_id, safe='')}"
-            return _model(_reply(await self._client.get(path)).get("authorization_model"))
-        found = _reply(await self._client.get(models, params={"page_size": 1})).get("authorization_models")
+            return _model((await self._looked_up(path)).get("authorization_model"))
+        found = (await self._looked_up(models, page_size=1)).get("authorization_models")
         if not isinstance(found, list):
             raise UnusableReply("the reply has no models")
         return _model(found[0]) if found else None
 
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def _looked_up(self, path: str, **params: int) -> dict[str, Any]:
+        """What is asked for ourselves, no caller: past the circuit, which it may find out to be needless."""
+        return _reply(await self._looks.call(self._client.get, path, params=params))
 
     async def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
         response = await self._client.post(f"{self._store}/{what}", json=body, timeout=self._step())
