@@ -82,7 +82,17 @@ def issuer_of(settings: Settings) -> str:
 
 
 def _base_url(settings: Settings, headers: Headers) -> str:
-    return settings.public_url or f"http://{headers.get('host', settings.host)}"
+    """Where the client has reached this server; a host name that a stranger made up is not repeated."""
+    if settings.public_url is not None:
+        return settings.public_url
+    host = headers.get("host", "")
+    return f"http://{host}" if _is_ours(host, settings) else f"http://{settings.host}:{settings.port}"
+
+
+def _is_ours(host: str, settings: Settings) -> bool:
+    allowed = transport_security(settings).allowed_hosts
+    name, _, port = host.rpartition(":")
+    return host in allowed or (port.isdecimal() and f"{name}:*" in allowed)
 
 
 def _metadata_url(settings: Settings) -> Callable[[Headers], str]:
