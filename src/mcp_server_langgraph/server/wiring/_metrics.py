@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mcp_server_langgraph.resilience import Cache, Pipeline, Timeout
+from mcp_server_langgraph.resilience import Cache, Pipeline, Retry, Timeout, budget
 
 from ._parts import Parts
 
@@ -15,6 +15,8 @@ __all__ = ["prometheus_client"]
 
 PROMETHEUS_ATTEMPT: Final = 5.0
 """Seconds of one request to Prometheus, so that a second one fits into the total."""
+LONGEST_RETRY_AFTER: Final = 0.4
+"""Seconds that Prometheus may ask us to wait before a retry; longer waits are the caller's, who is told of them."""
 
 
 def prometheus_client(parts: Parts) -> PrometheusClient | None:
@@ -31,7 +33,9 @@ def prometheus_client(parts: Parts) -> PrometheusClient | None:
     once = Cache(max_age=0, key=lambda endpoint, form, _read: (endpoint, *sorted(form.items())))
     patience = Patience()
     attempt = Timeout(PROMETHEUS_ATTEMPT, seconds_for=patience.of_attempt)
-    pipeline = Pipeline.standard("prometheus", cache=once, attempt=attempt)
+    # A caller who is told to come again is served better than one who waits for Prometheus to be ready.
+    retry = Retry(retry_after_max=LONGEST_RETRY_AFTER, budget=budget.shared("prometheus"))
+    pipeline = Pipeline.standard("prometheus", cache=once, retry=retry, attempt=attempt)
     client = PrometheusClient(url, pipeline, attempt_timeout=PROMETHEUS_ATTEMPT, patience=patience)
     parts.closers.append(client.aclose)
     probe = parts.http_probes.answers(f"{url}/api/v1/query?query=vector(1)", "status", "success")
