@@ -93,9 +93,8 @@ _PROMETHEUS: Final = {name: _prometheus(0.5, (3, 3)) for name in FAULTS} | {
     "black hole": _prometheus(1.5, (1, 2)),
     "SIGSTOP": _prometheus(1.5, (1, 2)),
     "slow": _prometheus(1.5, (1, 2)),
-    # Who has nothing to fall back on waits as long as Prometheus asks for, twice.
-    "503": _prometheus(2.5, (1, 1)),
-    "429": _prometheus(2.5, (1, 1), "stays closed"),
+    "503": _prometheus(0.5, (1, 1)),  # a second is longer than a retry may be put off
+    "429": _prometheus(0.5, (1, 1), "stays closed"),
     "flapping": _prometheus(1.5, (1, 3)),
 }
 

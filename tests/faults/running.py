@@ -11,6 +11,7 @@ from tests.faults.cell import play
 from tests.faults.checking import differences
 from tests.faults.expected import EXPECTED
 from tests.faults.faults import FAULTS
+from tests.faults.rows import keep
 from tests.faults.scenes import Scene, on_stage
 
 __all__ = ["ALL_FAULTS", "check", "staged"]
@@ -29,3 +30,4 @@ async def check(scene: Scene, fault: str, folder: Path) -> None:
     seen = await play(scene, FAULTS[fault], folder)
     found = differences(seen, EXPECTED[scene.service][fault], flapping=fault == "flapping")
     assert not found, f"{'; '.join(found)}\n{seen}"
+    keep(scene.service, fault, seen)
