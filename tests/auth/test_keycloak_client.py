@@ -94,7 +94,7 @@ async def test_a_dead_token_is_the_tokens_fault(keycloak: KeycloakServer) -> Non
 async def test_a_wrong_secret_is_this_servers_fault(keycloak: KeycloakServer) -> None:
     async with client_of(keycloak, "wrong") as client:
         for ask in (client.introspect, client.refresh, client.exchange):
-            with pytest.raises(ClientRefused, match="unauthorized_client"):
+            with pytest.raises(ClientRefused, match=r"(invalid|unauthorized)_client"):
                 await ask(keycloak.token())
     assert registry.breakers()["keycloak"].state == "closed"
 

@@ -80,7 +80,7 @@ async def test_pyjwts_own_client_works_with_the_keycloak_stand_in() -> None:
             wrong = await client.post(metadata["token_endpoint"], data={"grant_type": "client_credentials"})
             missing = await client.get(f"{server.url}/realms/other")
         assert metadata["issuer"] == server.issuer
-        assert (wrong.status_code, wrong.json()["error"]) == (401, "unauthorized_client")
+        assert (wrong.status_code, wrong.json()["error"]) == (401, "invalid_client")
         assert (missing.status_code, missing.json()) == (404, {"error": "Realm does not exist"})
         token = server.token()
         keys = jwt.PyJWKClient(metadata["jwks_uri"])

@@ -21,6 +21,7 @@ __all__ = ["KeycloakServer", "SigningKey"]
 
 EXCHANGE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 
+_WRONG: Final = "Invalid client or Invalid client credentials"
 _TO_JWK: Final[dict[str, Any]] = {"ES": ECAlgorithm.to_jwk, "Ed": OKPAlgorithm.to_jwk}
 
 
@@ -66,6 +67,7 @@ class KeycloakServer(HttpServer):
         self.publish: Callable[[list[dict[str, Any]]], list[Any]] = list
         self.revoked: set[str] = set()
         self.refresh_tokens: set[str] = set()
+        self.used_refresh_tokens: set[str] = set()
         self._encryption = {**_encryption_key().jwk(), "use": "enc", "alg": "RSA-OAEP"}
 
     @property
@@ -130,9 +132,15 @@ class KeycloakServer(HttpServer):
         if endpoint == "userinfo":
             return self._userinfo(request)
         if endpoint == "token" and request.method == "POST":
-            return self._for_client(request, self._grant)
+            if not request.form().get("grant_type"):
+                return _refusal(400, "invalid_request", "Missing form parameter: grant_type")
+            return self._for_client(request, self._grant, ("unauthorized_client", _WRONG))
         if endpoint == "token/introspect" and request.method == "POST":
-            return self._for_client(request, self._introspect)
+            return self._for_client(
+                request, self._introspect, ("invalid_client", "Client authentication failed.")
+            )
+        if request.path.startswith(f"{root}/"):
+            return Response({"error": "HTTP 404 Not Found"}, 404)
         if request.path.startswith("/realms/"):
             return Response({"error": "Realm does not exist"}, 404)
         return Response({"error": "Unable to find matching target resource method"}, 404)
@@ -152,11 +160,18 @@ class KeycloakServer(HttpServer):
             "id_token_signing_alg_values_supported": ["RS256", "PS256", "ES256", "EdDSA"],
         }
 
-    def _for_client(self, request: Request, answer: Callable[[str, dict[str, str]], Response]) -> Response:
+    def _for_client(
+        self,
+        request: Request,
+        answer: Callable[[str, dict[str, str]], Response],
+        wrong_secret: tuple[str, str],
+    ) -> Response:
         form = request.form()
         client, secret = _credentials(request, form)
-        if client not in self.clients or self.clients[client] != secret:
-            return _refusal(401, "unauthorized_client", "Invalid client or Invalid client credentials")
+        if client not in self.clients:
+            return _refusal(401, "invalid_client", _WRONG)
+        if self.clients[client] != secret:
+            return _refusal(401, *wrong_secret)
         return answer(client, form)
 
     def _grant(self, client: str, form: dict[str, str]) -> Response:
@@ -164,11 +179,11 @@ class KeycloakServer(HttpServer):
         if kind == "client_credentials":
             return self._tokens(azp=client, preferred_username=f"service-account-{client}")
         if kind == "refresh_token":
-            if form.get("refresh_token") not in self.refresh_tokens:
-                return _refusal(400, "invalid_grant", "Maximum allowed refresh token reuse exceeded")
-            self.refresh_tokens.remove(form["refresh_token"])
-            return self._tokens(self.refresh_token())
+            return self._refresh(form.get("refresh_token"))
         if kind == EXCHANGE:
+            if "subject_token" not in form:
+                said = "Parameter 'subject_token' required for standard token exchange"
+                return _refusal(400, "invalid_request", said)
             if not self._is_active(form["subject_token"]):
                 return _refusal(400, "invalid_request", "Invalid token")
             if form.get("audience") not in (None, "downstream"):
@@ -178,8 +193,21 @@ class KeycloakServer(HttpServer):
             return self._tokens(aud=form["audience"], azp=client)
         return _refusal(400, "unsupported_grant_type", "Unsupported grant_type")
 
+    def _refresh(self, token: str | None) -> Response:
+        if token is None:
+            return _refusal(400, "invalid_request", "No refresh token")
+        if token in self.used_refresh_tokens:
+            return _refusal(400, "invalid_grant", "Maximum allowed refresh token reuse exceeded")
+        if token not in self.refresh_tokens:
+            return _refusal(400, "invalid_grant", "Invalid refresh token")
+        self.refresh_tokens.remove(token)
+        self.used_refresh_tokens.add(token)
+        return self._tokens(self.refresh_token())
+
     def _introspect(self, client: str, form: dict[str, str]) -> Response:
-        token = form["token"]
+        token = form.get("token", "")
+        if not token:
+            return _refusal(400, "invalid_request", "Token not provided.")
         if not self._is_active(token) or client not in _claims_of(token)["aud"]:
             return Response({"active": False})
         return Response({**_claims_of(token), "active": True, "client_id": "agent", "username": "alice"})
@@ -188,7 +216,7 @@ class KeycloakServer(HttpServer):
         token = request.headers.get("authorization", "").partition(" ")[2]
         if not self._is_active(token):
             challenge = {"www-authenticate": 'Bearer realm="demo", error="invalid_token"'}
-            return Response({"error": "invalid_token"}, 401, challenge)
+            return Response(b"", 401, challenge)
         return Response({"sub": _claims_of(token)["sub"], "preferred_username": "alice"})
 
     def _is_active(self, token: str) -> bool:

@@ -75,7 +75,7 @@ be had, a stand-in takes its place: OpenFGA's engine from the wheel `openfga-cli
 Keycloak's paths. Each test run ends with this table, and CI fails if a server was
 missing that Go, Maven or Debian offer.
 
-A whole run, on {day} (`scripts/test --components-page docs/reference/components.md` writes this page):
+What a run on {day} used (`scripts/test --components-page docs/reference/components.md` writes this page):
 
 {table}"""
 

@@ -17,7 +17,7 @@ from tests.support.oidc_process import OidcProcess
 from tests.support.openfga_process import OpenFGAProcess
 from tests.support.openfga_stand_in import OpenFGAStandIn
 
-__all__ = ["keycloak_service", "openfga_service"]
+__all__ = ["keycloak_service", "openfga_service", "own_keycloak"]
 
 
 @pytest.fixture
@@ -29,8 +29,19 @@ def openfga_service(tmp_path: Path) -> Iterator[OpenFGAProcess | OpenFGAStandIn]
 
 
 @pytest.fixture(scope="session")
-def keycloak_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeycloakProcess | OidcProcess]:
-    """A running Keycloak with the demo realm, one for all tests of a process: its own server, or oidc-provider."""
-    server = KeycloakProcess if choose("keycloak") == "keycloak" else OidcProcess
-    with server(tmp_path_factory.mktemp("keycloak")) as running:
+def own_keycloak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeycloakProcess]:
+    """Keycloak's own server with the demo realm, one for all tests of a process: leave the realm as it was."""
+    with KeycloakProcess(tmp_path_factory.mktemp("keycloak")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def keycloak_service(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[KeycloakProcess | OidcProcess]:
+    """A running Keycloak with the demo realm: its own server, or oidc-provider."""
+    if choose("keycloak") == "keycloak":
+        yield request.getfixturevalue("own_keycloak")
+        return
+    with OidcProcess(tmp_path_factory.mktemp("oidc")) as running:
         yield running
