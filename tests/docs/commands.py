@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from deploy.local import __main__ as components
 from mcp_server_langgraph import cli
 from tests.docs.pages import ROOT, Block
 from tests.docs.settings_names import is_setting
@@ -21,6 +22,7 @@ FOREIGN: Final = {
     "cd": "the shell's own",
     "conformance": "of the MCP project, from npm; a run takes minutes",
     "curl": "a client of everyone's; in a session it is run",
+    "docker": "runs deploy/compose.yaml, which tests/deploy looks at",
     "echo": "the shell's own; in a session it is run",
     "export": "the shell's own",
     "git": "fetches the repository; never run here",
@@ -29,6 +31,8 @@ FOREIGN: Final = {
     "mkdir": "makes a folder",
     "npm": "installs what is not ours; never run here",
     "pip": "installs from the package index; only the names of our extras are looked at",
+    "prometheus": "of Debian; tests/monitoring runs it with these files",
+    "promtool": "of Debian; tests/monitoring runs it with these files",
     "rm": "removes what the page has made; in a session it is run",
     "until": "waits, in the shell; in a session it is run",
     "wait": "the shell's own; in a session it is run",
@@ -98,7 +102,9 @@ def _problems_of_part(words: list[str]) -> Iterator[str]:
 
 
 def _problems(program: str, arguments: list[str]) -> Iterator[str]:
-    if program == "scripts/serve":
+    if program == "scripts/serve" and arguments[:1] == ["--with-components"]:
+        yield from _refusals(components.parser(), arguments[1:])
+    elif program == "scripts/serve":
         yield from _problems_of_ours(["serve", *arguments])
     elif program.endswith("mcp-server-langgraph"):
         yield from _problems_of_ours(arguments)
@@ -115,15 +121,18 @@ def _problems(program: str, arguments: list[str]) -> Iterator[str]:
 
 
 def _problems_of_ours(arguments: list[str]) -> Iterator[str]:
-    parser = cli._parser()
+    yield from _refusals(cli._parser(), arguments)
+
+
+def _refusals(parser: argparse.ArgumentParser, arguments: list[str]) -> Iterator[str]:
     parser.exit_on_error = False
     try:
         _, unknown = parser.parse_known_args(arguments)
     except (argparse.ArgumentError, SystemExit) as error:
-        yield f"the parser of mcp-server-langgraph refuses {arguments}: {error}"
+        yield f"the parser of {parser.prog} refuses {arguments}: {error}"
     else:
         if unknown:
-            yield f"mcp-server-langgraph has no {unknown}"
+            yield f"{parser.prog} has no {unknown}"
 
 
 def _missing_extras(arguments: list[str]) -> Iterator[str]:

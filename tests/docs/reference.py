@@ -126,7 +126,7 @@ def _options() -> Iterator[tuple[str, str, str]]:
         for action in command._actions:
             if not isinstance(action, argparse._HelpAction):
                 choices = "" if action.choices is None else " " + ", ".join(map(str, action.choices))
-                default = "" if action.default is None else f" (default {action.default})"
+                default = "" if action.default in (None, False) else f" (default {action.default})"
                 yield (
                     code(name),
                     code((action.option_strings or [action.metavar])[-1]),

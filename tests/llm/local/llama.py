@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from typing import Final, Self
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Final, Self, TypeVar, cast
 
 import httpx2
 from langchain_core.language_models import BaseChatModel
@@ -16,6 +16,8 @@ from mcp_server_langgraph.llm.local import ANSWER, CONTEXT
 from mcp_server_langgraph.llm.local_weights import MODEL
 from mcp_server_langgraph.llm.providers import Access, build_model
 from tests.support.components import require
+
+T = TypeVar("T")
 
 KEY: Final = "a-key"
 CHILD: Final = (sys.executable, "-m", "mcp_server_langgraph.llm._local.child")
@@ -68,3 +70,8 @@ async def rest_of(chunks: AsyncIterator[object]) -> None:
     """Read to the end."""
     async for _ in chunks:
         pass
+
+
+def generated(chunks: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """What LangChain's `astream` gives, whose type does not say that it can be closed."""
+    return cast("AsyncGenerator[T, None]", chunks)

@@ -11,7 +11,7 @@ import pytest
 from langchain_core.messages import HumanMessage, SystemMessage
 
 from mcp_server_langgraph.llm._local.history import SYSTEM_PROMPT
-from tests.llm.local.llama import Llama, rest_of
+from tests.llm.local.llama import Llama, generated, rest_of
 from tests.server.running import eventually
 from tests.support.components import require
 
@@ -43,7 +43,7 @@ async def test_it_streams(llama: Llama, api: str) -> None:
 async def test_a_stream_that_is_closed_frees_its_place(llama: Llama, api: str) -> None:
     model, client = llama.model(api)
     async with client:
-        async with aclosing(model.astream(LONG)) as chunks:
+        async with aclosing(generated(model.astream(LONG))) as chunks:
             async for chunk in chunks:
                 if chunk.text:
                     break
@@ -55,7 +55,7 @@ async def test_killed_in_the_middle_of_an_answer_the_caller_is_told_at_once(api:
     require("local-model")
     with Llama() as mortal:
         model, client = mortal.model(api)
-        async with client, aclosing(model.astream(LONG)) as chunks:
+        async with client, aclosing(generated(model.astream(LONG))) as chunks:
             assert await anext(chunks)
             mortal.process.kill()
             with pytest.raises((openai.APIConnectionError, httpx2.RemoteProtocolError, httpx2.ReadError)):

@@ -21,7 +21,7 @@ from mcp_server_langgraph.llm.local import LocalChatModel
 from mcp_server_langgraph.resilience import StreamInterrupted
 from mcp_server_langgraph.resilience.degradation import collect_degradations
 from mcp_server_langgraph.settings import Settings
-from tests.llm.local.llama import is_busy, rest_of
+from tests.llm.local.llama import generated, is_busy, rest_of
 from tests.llm.models import KEY
 from tests.server.running import eventually
 from tests.support.components import require
@@ -87,7 +87,7 @@ async def test_where_no_other_model_can_be_reached_it_answers_and_says_for_whom(
 async def test_killed_in_the_middle_of_an_answer_it_fails_soon_and_answers_again() -> None:
     async with chain(llm_provider="local") as model:
         local = await local_of(model)
-        async with aclosing(model.astream([HumanMessage(LONG)])) as chunks:
+        async with aclosing(generated(model.astream([HumanMessage(LONG)]))) as chunks:
             await anext(chunks)
             first = local.server.pid
             assert first is not None
