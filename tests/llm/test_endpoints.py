@@ -88,7 +88,7 @@ def test_the_key_of_an_account_is_shown_nowhere() -> None:
     [
         (
             {"llm_provider": "vlm", "llm_model": "m"},
-            "vlm:m: 'vlm' is no provider; there are offline, anthropic",
+            "vlm:m: 'vlm' is no provider; there are offline, ",
         ),
         ({"llm_provider": "vllm", "llm_endpoints": {"vllm": "http://h/v1"}}, "vllm: LLM_MODEL must name"),
         ({"llm_provider": "openai/b"}, "LLM_API_KEYS holds no key of openai/b"),

@@ -1,13 +1,14 @@
 """The quota of an account and model as its provider tells it: heard on the wire, taken before, settled after a call."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage, HumanMessage
-from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from mcp_server_langgraph.llm.factory import create_chat_model, quota_of
 from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
@@ -145,6 +146,13 @@ def test_tools_and_attachments_count() -> None:
     assert made.tokens(None, image)[0] == 1004  # type: ignore[index]
 
 
+@pytest.mark.parametrize(("provider", "counts"), [("anthropic", False), ("openai", True), (ENDPOINT, True)])
+def test_anthropic_does_not_count_what_its_cache_gave(provider: str, counts: bool) -> None:
+    made = quota_of(ModelName(provider, "m"), followers=0)
+    assert made is not None
+    assert made.cached is counts
+
+
 def test_providers_that_tell_nothing_have_none() -> None:
     assert quota_of(ModelName("google", "m"), followers=0) is None
     assert quota_of(ModelName("offline", "offline"), followers=0) is None
@@ -159,6 +167,17 @@ async def test_a_call_settles_with_what_it_used_and_cached_input_where_it_counts
         made.observe({"x-ratelimit-limit-tokens": "600000", "x-ratelimit-remaining-tokens": "600000"})
         await Pipeline("llm", made).call(ask, None, question())
         assert made.machine.taken.each == (1, taken, taken - 20, 20)
+
+
+async def test_the_pieces_of_a_stream_are_added_up() -> None:
+    async def ask(model: None, asked: Question) -> AsyncIterator[ChatGenerationChunk]:
+        for sent, got in ((100, 1), (0, 0), (20, 9)):
+            told: Any = {"input_tokens": sent, "output_tokens": got, "total_tokens": sent + got}
+            yield ChatGenerationChunk(message=AIMessageChunk("word", usage_metadata=told))
+
+    made = ModelQuota()
+    _ = [item async for item in Pipeline("llm", made).stream(ask, None, question())]
+    assert made.machine.taken.each == (1, 130, 120, 10)
 
 
 async def test_quota_is_waited_for_where_it_comes_soon() -> None:

@@ -4,14 +4,9 @@ for each account, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
-from langchain_core.language_models import BaseChatModel
-from pydantic import SecretStr
-
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, ConfigurationError, Cooldown, Retry
-from mcp_server_langgraph.resilience.config import current
 from mcp_server_langgraph.resilience.integrations.langchain import (
     IDLE_TIMEOUT,
     LONGEST_COOLDOWN,
@@ -21,14 +16,13 @@ from mcp_server_langgraph.resilience.integrations.langchain import (
     Price,
     Spending,
 )
-from mcp_server_langgraph.settings import PROVIDERS, ModelName, Settings
+from mcp_server_langgraph.settings import ModelName, Settings
 
+from .building import Build, builder_of
 from .guarded import GuardedChatModel
-from .links import Closable, LazyLink
-from .local_weights import MODEL as LOCAL_MODEL
-from .local_weights import weights
+from .links import LazyLink
 from .prices import Prices
-from .providers import COMPATIBLE, DEFAULT_MODELS, Access, build_model, require_package
+from .providers import DEFAULT_MODELS
 
 __all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "quota_of"]
 
@@ -40,8 +34,6 @@ SHORT_WAIT: Final = 1.0
 
 LOCAL_PLACES: Final = 4
 """More would wait longer than their callers do."""
-
-Build = Callable[[], tuple[BaseChatModel, Closable | None]]
 
 
 def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> GuardedChatModel:
@@ -57,7 +49,7 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
         followers = len(chain) - index - 1
         link = guarded_link(
             name,
-            _builder(settings, name),
+            builder_of(settings, name),
             bulkhead=bulkheads[name.source],
             quota=quota_of(name, followers=followers, output=settings.llm_max_output_tokens),
             price=prices.of(str(name)),
@@ -121,69 +113,3 @@ def guarded_link(
 def service_of(name: ModelName) -> str:
     """What metrics and settings call a model."""
     return f"llm.{name.source}.{name.model}"
-
-
-def _builder(settings: Settings, name: ModelName) -> Build:
-    if name.provider == "offline":
-        return lambda: (_offline(settings), None)
-    if name.provider == "local":
-        return _local(name)
-    kind = name.provider if name.provider in PROVIDERS else COMPATIBLE
-    require_package(kind)
-    access = _compatible_access(settings, name) if kind == COMPATIBLE else _access(settings, name)
-    return lambda: build_model(kind, name.model, access)
-
-
-def _access(settings: Settings, name: ModelName) -> Access:
-    variable = f"{name.provider}_api_key"
-    key = settings.llm_api_keys.get(name.source) if name.account else getattr(settings, variable)
-    if key is None:
-        where = (
-            f"LLM_API_KEYS holds no key of {name.source}"
-            if name.account
-            else f"{variable.upper()} is not set"
-        )
-        raise ConfigurationError(f"{where}: it is needed for {name}")
-    return _reached(settings, key, getattr(settings, f"{name.provider}_base_url"))
-
-
-def _compatible_access(settings: Settings, name: ModelName) -> Access:
-    url = settings.llm_endpoints.get(name.provider)
-    if url is None:
-        known = ", ".join((*PROVIDERS, *settings.llm_endpoints))
-        raise ConfigurationError(f"{name}: {name.provider!r} is no provider; there are {known}")
-    key = settings.llm_api_keys.get(name.source)
-    if name.account and key is None:
-        raise ConfigurationError(f"LLM_API_KEYS holds no key of {name.source}: it is needed for {name}")
-    return _reached(settings, key, url)
-
-
-def _reached(settings: Settings, key: SecretStr | None, url: str | None) -> Access:
-    return Access(_seconds(), key, url, settings.llm_max_output_tokens, settings.llm_connect_seconds)
-
-
-def _seconds() -> float:
-    """The socket's limit stands behind the pipeline's, for whoever switches the patterns off."""
-    return current().timeout("llm")
-
-
-def _local(name: ModelName) -> Build:
-    if name.model != LOCAL_MODEL:
-        raise ConfigurationError(f"{name}: the local model is {LOCAL_MODEL}, and there is no other")
-    weights()
-    require_package(COMPATIBLE)
-    seconds = _seconds()
-
-    def build() -> tuple[BaseChatModel, Closable]:
-        from .local import LocalChatModel
-
-        model = LocalChatModel(timeout=seconds)
-        return model, model
-
-    return build
-
-
-def _offline(settings: Settings) -> BaseChatModel:
-    from .offline import OfflineChatModel
-
-    return OfflineChatModel(delay=settings.llm_offline_delay_seconds)
