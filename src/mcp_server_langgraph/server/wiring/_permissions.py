@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from mcp_server_langgraph.resilience import Hedge, Pipeline, Throttle, budget
+from typing import Final
+
+from mcp_server_langgraph.resilience import CircuitBreaker, Hedge, Pipeline, Throttle, budget
 from mcp_server_langgraph.server.services import AGENT_TYPE, Authorizer
 from mcp_server_langgraph.settings import Settings
 
 from ._parts import Parts
 
-__all__ = ["authorizer"]
+__all__ = ["FAILURE_RATE", "FAIL_MAX", "authorizer"]
+
+# A tenth of a thousand checks a second failing by chance is five in a row every minute and a half, and retries hide
+# it: docs/explanation/decisions/openfgas-breaker.md has the figures. An outage costs three calls instead of one.
+FAIL_MAX: Final = 10
+FAILURE_RATE: Final = 0.5
 
 
 def authorizer(parts: Parts) -> Authorizer | None:
@@ -23,8 +30,7 @@ def authorizer(parts: Parts) -> Authorizer | None:
         settings.openfga_api_url,
         settings.openfga_store_id,
         settings.openfga_model_id,
-        # Every request waits for its check: hedges take the tail off, and one that is busy is not asked more.
-        Pipeline.standard("openfga", hedge=Hedge(budget=budget.shared("openfga")), throttle=Throttle()),
+        _pipeline(),
         settings.openfga_fail_mode,
         critical_relations=settings.openfga_critical_relations,
         needed_relations={f"{AGENT_TYPE}#{relation}" for relation in _asked_for(settings)},
@@ -35,6 +41,13 @@ def authorizer(parts: Parts) -> Authorizer | None:
     probe = parts.http_probes.answers(f"{settings.openfga_api_url}/healthz", "status", "SERVING")
     parts.remote("openfga", "permissions", _fallback(settings), probe, built.facts)
     return built
+
+
+def _pipeline() -> Pipeline:
+    # Every request waits for its check: hedges take the tail off, and one that is busy is not asked more.
+    hedge = Hedge(budget=budget.shared("openfga"))
+    breaker = CircuitBreaker("openfga", fail_max=FAIL_MAX, failure_rate=FAILURE_RATE)
+    return Pipeline.standard("openfga", hedge=hedge, throttle=Throttle(), breaker=breaker)
 
 
 def _asked_for(settings: Settings) -> tuple[str, str]:
