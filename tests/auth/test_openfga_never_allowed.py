@@ -90,8 +90,8 @@ async def test_a_bug_in_the_check_never_grants_access(
         async def broken(*_: object, **__: object) -> bool:
             raise bug("a bug")
 
-        monkeypatch.setattr(authorizer._api, "check", broken)
-        monkeypatch.setattr(authorizer._api, "probe", broken)
+        monkeypatch.setattr(authorizer._checks._api, "check", broken)
+        monkeypatch.setattr(authorizer._checks._api, "probe", broken)
         for number in range(10):
             with pytest.raises(bug):
                 await authorizer.check(f"user:u{number}", "viewer", DOCUMENT)
@@ -107,7 +107,7 @@ async def test_a_bug_in_our_probe_proves_no_outage(
         async def broken() -> None:
             raise TypeError("a bug")
 
-        monkeypatch.setattr(authorizer._api, "probe", broken)
+        monkeypatch.setattr(authorizer._checks._api, "probe", broken)
         openfga.stop()
         await never_allowed(authorizer, "user:ann")
 

@@ -5,7 +5,6 @@ MCP SDK has loaded anyway; it waits 300 s, and retries three times, unless told 
 as a date and loses it; and it lets aiohttp's errors through beside its own. (openfga-sdk 0.10.5.)
 """
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
@@ -47,7 +46,7 @@ class Model(NamedTuple):
 
 
 class OpenFGAApi:
-    """One store. `saw_model` hears which model decided, answer by answer; `attempt` gives the seconds of an attempt.
+    """One store. `saw_model` hears which model decided, answer by answer; `attempt` is what bounds an attempt.
 
     Raises httpx2.HTTPError and UnusableReply. `consistent`: what OpenFGA may have in its own caches does not count.
     """
@@ -57,15 +56,14 @@ class OpenFGAApi:
         api_url: str,
         store_id: str,
         model_id: str | None,
-        saw_model: Callable[[str], None],
-        attempt: Callable[[], float],
+        attempt: Timeout | None,
     ) -> None:
         self._looks = Pipeline("probe", Timeout(_LOOK_SECONDS), operation="openfga store and model")
         self._client = new_client(api_url)
         self._store = f"/stores/{quote(store_id, safe='')}"
         self._model_id = model_id
         self._model = {} if model_id is None else {"authorization_model_id": model_id}
-        self._saw_model = saw_model
+        self.saw_model: Callable[[str], object] = str
         self._attempt = attempt
 
     async def check(self, question: Question, *, consistent: bool = False) -> bool:
@@ -140,13 +138,13 @@ class OpenFGAApi:
 
     def _step(self) -> float | None:
         """The client's own limit for a step, but where an operator gives attempts more time: as long as these."""
-        own, attempt = self._client.timeout.read, self._attempt()
-        return attempt if own is not None and own < attempt < math.inf else own
+        own, attempt = self._client.timeout.read, self._attempt
+        return max(own, attempt.seconds) if own is not None and attempt is not None else own
 
     def _note(self, response: httpx2.Response) -> None:
         model_id = response.headers.get(_MODEL_HEADER)
         if model_id:
-            self._saw_model(model_id)
+            self.saw_model(model_id)
 
     def _asked(self, consistent: bool) -> dict[str, str]:
         return {**self._model, "consistency": "HIGHER_CONSISTENCY"} if consistent else self._model

@@ -39,6 +39,7 @@ class ModelWatch:
         self, read: OpenFGAApi, pinned: str | None, needed: Collection[str], changed: Callable[[], None]
     ) -> None:
         self._api = read
+        read.saw_model = self.saw
         self._pinned = pinned
         self._needed = frozenset(needed)
         self._changed = changed

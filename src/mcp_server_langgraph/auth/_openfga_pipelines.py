@@ -1,10 +1,8 @@
 """Pipelines for what is no check, made of the policies that guard the checks: one breaker, one bulkhead for all."""
 
-import math
-
 from mcp_server_langgraph.resilience import Fallback, Hedge, Kind, Pipeline, Retry, Timeout
 
-__all__ = ["attempt_seconds", "listing_of", "writes_of"]
+__all__ = ["attempt_clock", "listing_of", "writes_of"]
 
 
 def writes_of(pipeline: Pipeline) -> Pipeline:
@@ -24,7 +22,7 @@ def listing_of(pipeline: Pipeline, seconds: float) -> Pipeline:
     return Pipeline(pipeline.name, *guards, operation="openfga.list_objects")
 
 
-def attempt_seconds(pipeline: Pipeline) -> float:
-    """How long one attempt may take now; infinity where nothing but the total time bounds it."""
+def attempt_clock(pipeline: Pipeline) -> Timeout | None:
+    """What bounds one attempt; None where nothing but the total time does."""
     clocks = [policy for policy in pipeline.policies if isinstance(policy, Timeout)]
-    return clocks[-1].seconds if len(clocks) > 1 else math.inf
+    return clocks[-1] if len(clocks) > 1 else None

@@ -14,26 +14,23 @@ between. So a write whose answer was lost is reported, and whoever sent it decid
 Errors: RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete (see `authorization`).
 """
 
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, Final, Literal
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Literal
 
 from mcp_server_langgraph.auth._last_known import LastKnown
 from mcp_server_langgraph.auth._openfga_api import OpenFGAApi
 from mcp_server_langgraph.auth._openfga_checks import Checks
 from mcp_server_langgraph.auth._openfga_model import ModelWatch
-from mcp_server_langgraph.auth._openfga_pipelines import attempt_seconds, listing_of, writes_of
+from mcp_server_langgraph.auth._openfga_pipelines import attempt_clock
 from mcp_server_langgraph.auth._openfga_questions import (
     Condition,
     Entry,
     Question,
     RelationTuple,
-    circumstances,
     relation_tuple,
     type_name,
 )
-from mcp_server_langgraph.auth._openfga_refusals import told_as_ours
+from mcp_server_langgraph.auth._openfga_relations import Relations
 from mcp_server_langgraph.auth._openfga_standby import Standby
 from mcp_server_langgraph.auth.authorization import (
     AuthorizationError,
@@ -57,9 +54,6 @@ __all__ = [
     "RelationTuple",
     "RequestRejected",
 ]
-
-# A list that OpenFGA cut at its own deadline is waited for, so that it can be told from one that never comes.
-_SLACK: Final = 0.5
 
 
 class OpenFGAAuthorizer:
@@ -90,36 +84,35 @@ class OpenFGAAuthorizer:
         principals_needed: int = 3,
         listing_deadline: float = 3.0,
     ) -> None:
-        self._listing_deadline = listing_deadline
-        self._known = LastKnown(max_age=decision_max_age)
-        self._api = OpenFGAApi(
-            api_url,
-            store_id,
-            model_id,
-            lambda seen: self._model.saw(seen),
-            lambda: attempt_seconds(pipeline),
-        )
+        known = LastKnown(max_age=decision_max_age)
+        api = OpenFGAApi(api_url, store_id, model_id, attempt_clock(pipeline))
         needed = {*critical_relations, *needed_relations}
-        self._model = ModelWatch(self._api, model_id, needed, self._known.forget)
+        self._model = ModelWatch(api, model_id, needed, known.forget)
         self._standby = Standby(
-            self._api,
+            api,
             pipeline,
             self._model,
-            self._known,
+            known,
             fail_open=fail_mode == "open",
             principals_needed=principals_needed,
         )
         self._checks = Checks(
-            self._api,
+            api,
             pipeline,
             self._model,
-            self._known,
+            known,
             self._standby,
             critical=critical_relations,
             cache_seconds=cache_seconds,
         )
-        self._writes = writes_of(pipeline)
-        self._listing = listing_of(pipeline, listing_deadline + _SLACK)
+        self._relations = Relations(
+            api,
+            pipeline,
+            self._model,
+            known,
+            self._standby,
+            listing_deadline=listing_deadline,
+        )
 
     def start(self) -> None:
         """Look in the background whether store, model and needed relations are there, until they are.
@@ -188,15 +181,7 @@ class OpenFGAAuthorizer:
         Raises RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete.
         """
         about = Question.of(user, relation, f"{type_name(type)}:any", contextual_tuples, context)
-        self._model.require()
-        body = {"user": user, "relation": relation, "type": type}
-        body |= circumstances(about.contextual_tuples, about.context)
-        body |= {"consistency": "HIGHER_CONSISTENCY"} if consistent else {}
-        with self._as_ours("OpenFGA did not list objects", [about]):
-            objects, seconds = await self._listing.call(self._list, body)
-        if seconds >= self._listing_deadline:
-            raise ListingIncomplete(f"OpenFGA took {seconds:.1f} s, and may have left objects out", objects)
-        return objects
+        return await self._relations.list_objects(about, consistent)
 
     async def write(self, tuples: Iterable[Entry] = (), deletes: Iterable[Entry] = ()) -> None:
         """Write and delete relations (user, relation, object), all or nothing. Repeating it changes nothing more.
@@ -209,12 +194,7 @@ class OpenFGAAuthorizer:
         removed = [relation_tuple(entry) for entry in deletes]
         if not added and not removed:
             return
-        self._model.require()
-        try:
-            with self._as_ours("OpenFGA did not write, or its answer was lost", [*added, *removed]):
-                await self._writes.call(self._api.write, added, removed)
-        finally:
-            self._known.forget()
+        await self._relations.write(added, removed)
 
     async def delete(self, tuples: Iterable[Entry]) -> None:
         """Delete relations; `write` without anything to write."""
@@ -224,22 +204,4 @@ class OpenFGAAuthorizer:
         """Stop probing and give the connections back."""
         await self._model.stop()
         await self._standby.stop()
-        await self._api.aclose()
-
-    async def _list(self, body: Mapping[str, Any]) -> tuple[list[str], float]:
-        began = time.monotonic()
-        with self._standby.listening():
-            objects = await self._api.list_objects(body, patience=self._listing_deadline + _SLACK)
-        return objects, time.monotonic() - began
-
-    @contextmanager
-    def _as_ours(self, what: str, asked: Sequence[Question | RelationTuple]) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            ours = told_as_ours(error, what, asked)
-            if ours is None:
-                raise
-            if isinstance(ours, ModelMismatch):
-                self._model.doubt()
-            raise ours from error
+        await self._relations.aclose()

@@ -47,7 +47,9 @@ def _pipeline() -> Pipeline:
     # Every request waits for its check: hedges take the tail off, and one that is busy is not asked more.
     hedge = Hedge(budget=budget.shared("openfga"))
     breaker = CircuitBreaker("openfga", fail_max=FAIL_MAX, failure_rate=FAILURE_RATE)
-    return Pipeline.standard("openfga", hedge=hedge, throttle=Throttle(), breaker=breaker)
+    # Nothing stands in for who is throttled, so where there are few calls an outage is left to the breaker.
+    throttle = Throttle(min_requests=2 * FAIL_MAX)
+    return Pipeline.standard("openfga", hedge=hedge, throttle=throttle, breaker=breaker)
 
 
 def _asked_for(settings: Settings) -> tuple[str, str]:
