@@ -91,11 +91,8 @@ async def _through(
 
 
 def _variables(scene: Scene, proxy: FaultyProxy) -> dict[str, str]:
-    """The scene's own, without the short waits that are for tests."""
-    quick = ("LLM_ATTEMPT_TIMEOUT", "PROMETHEUS_ATTEMPT_TIMEOUT")
-    given = {name: value for name, value in scene.variables(proxy).items() if name not in quick}
     trusted = {} if proxy.trusted is None else {"SSL_CERT_FILE": str(proxy.trusted)}
-    return {**given, **trusted, "LOG_LEVEL": "ERROR"}
+    return {**scene.variables(proxy), **trusted, "LOG_LEVEL": "ERROR"}
 
 
 async def _load(ask: Any, scene: Scene, seconds: float, rate: float) -> list[Reply]:

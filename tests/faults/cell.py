@@ -64,7 +64,7 @@ async def play(scene: Scene, fault: Fault, folder: Path) -> Seen:
     """Play it."""
     tls = folder / "tls" if fault.tls else None
     with FaultyProxy(scene.process.port, scene.split, tls) as proxy, _trusting(proxy.trusted):
-        variables = {**scene.variables(proxy), **SETTINGS}
+        variables = {**scene.variables(proxy), **SETTINGS, **(scene.hurried if fault.hangs else {})}
         async with whole_server(variables) as url, httpx2.AsyncClient(timeout=60.0) as http:
             ask = partial(call_tool, http, url)
             await scene.prepare(ask)

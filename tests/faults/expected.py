@@ -66,10 +66,11 @@ def _redis(attempts: tuple[int, int]) -> Cell:
     return Cell(_MEMORY, "error: sessions are unavailable", _MEMORY, 1.0, attempts)
 
 
-_REDIS: Final = {name: _redis((5, 5)) for name in FAULTS} | {
-    "black hole": _redis((2, 4)),
-    "SIGSTOP": _redis((2, 4)),
-    "slow": _redis((2, 4)),
+# The write-back goes through the same pipeline, and may be one of them.
+_REDIS: Final = {name: _redis((5, 6)) for name in FAULTS} | {
+    "black hole": _redis((2, 5)),
+    "SIGSTOP": _redis((2, 5)),
+    "slow": _redis((2, 5)),
     "flapping": _redis((1, 6)),
 }
 

@@ -16,21 +16,22 @@ FLAP_SECONDS: Final = 0.15
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to fail. ``tls``: the service is reached over TLS."""
+    """One way to fail. ``tls``: the service is reached over TLS. ``hangs``: attempts end by their own timeout."""
 
     name: str
     meaning: str
     tls: bool = False
+    hangs: bool = False
 
 
 FAULTS: Final = {
     fault.name: fault
     for fault in (
         Fault("refused", "nobody listens on the port"),
-        Fault("black hole", "connections are accepted, requests are swallowed"),
-        Fault("SIGSTOP", "the process hangs; the kernel still accepts connections for it"),
+        Fault("black hole", "connections are accepted, requests are swallowed", hangs=True),
+        Fault("SIGSTOP", "the process hangs; the kernel still accepts connections for it", hangs=True),
         Fault("kill -9", "the process is killed, and started again at the end"),
-        Fault("slow", "each answer takes longer than an attempt may"),
+        Fault("slow", "each answer takes longer than an attempt may", hangs=True),
         Fault("reset", "the connection is reset in the middle of each answer"),
         Fault("garbage", "bytes come back that are no answer of the protocol"),
         Fault("500", "HTTP 500; of Redis -BUSY, a script that does not end"),

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from mcp_server_langgraph.auth.session import RedisSessionStore, StoredMessage
@@ -55,6 +56,9 @@ class Scene:
     service = ""
     breaker = ""
     split: Split = staticmethod(HTTP)
+    hurried: Mapping[str, str] = MappingProxyType({})
+    """Settings for faults that hang, where an attempt may take long. Not for others: a client that tries again by
+    itself has to be given the time to do it."""
     slow = 0.8
     slow_by_default = 0.8
     """Seconds of an answer that is too slow, for the settings of the tests and for the defaults."""
@@ -288,6 +292,7 @@ class _Keycloak(Scene):
 
 class _Prometheus(Scene):
     service = breaker = "prometheus"
+    hurried = MappingProxyType({"PROMETHEUS_ATTEMPT_TIMEOUT": "0.3"})
     slow = 0.6
     slow_by_default = 6.0
     callers = ("asks what was asked before", "asks something new", "asks what was asked before")
@@ -301,10 +306,7 @@ class _Prometheus(Scene):
         return self._real
 
     def variables(self, proxy: FaultyProxy) -> dict[str, str]:
-        return super().variables(proxy) | {
-            "PROMETHEUS_URL": _url(proxy),
-            "PROMETHEUS_ATTEMPT_TIMEOUT": "0.3",
-        }
+        return super().variables(proxy) | {"PROMETHEUS_URL": _url(proxy)}
 
     def known(self) -> Call:
         return self.chat("alice", "metrics of `vector(1)`")
@@ -316,6 +318,7 @@ class _Prometheus(Scene):
 class _LLM(Scene):
     service = "llm"
     breaker = "llm.openai.first"
+    hurried = MappingProxyType({"LLM_ATTEMPT_TIMEOUT": "0.4"})
     slow_by_default = 70.0
     callers = ("asks what was asked before", "asks something new", "asks what was asked before")
 
@@ -340,7 +343,6 @@ class _LLM(Scene):
         return super().variables(proxy) | {
             "LLM_PROVIDER": "openai",
             "LLM_MODEL": "first",
-            "LLM_ATTEMPT_TIMEOUT": "0.4",
             "OPENAI_API_KEY": KEY,
             "OPENAI_BASE_URL": f"{_url(proxy)}/v1",
             "LLM_FALLBACK_MODELS": "anthropic:second",
