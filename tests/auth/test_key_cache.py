@@ -5,11 +5,8 @@ import asyncio
 import jwt
 import pytest
 
-from mcp_server_langgraph.auth._http import UnusableReply
 from mcp_server_langgraph.auth._key_cache import KeyCache, UnknownKey
-from mcp_server_langgraph.auth._key_set import signing_keys
 from mcp_server_langgraph.auth.identity import IdentityUnavailable
-from mcp_server_langgraph.auth.keycloak import ALGORITHMS
 from tests.support.keycloak_server import SigningKey
 
 SOFT, HARD, UNKNOWN = 300.0, 3600.0, 30.0
@@ -220,27 +217,3 @@ async def test_a_mistake_in_the_fetch_keeps_the_keys_too() -> None:
 def test_ages_that_cannot_be_are_refused(ages: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="soft_age"):
         KeyCache(Provider(), soft_age=ages[0], hard_age=ages[1], unknown_interval=1.0, patience=1.0)
-
-
-def test_only_usable_signing_keys_are_taken() -> None:
-    encryption = {**SECOND.jwk(), "use": "enc"}
-    symmetric = {
-        "kty": "oct",
-        "kid": "shared",
-        "alg": "HS256",
-        "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA",
-    }
-    unknown = {"kty": "XYZ", "kid": "odd", "use": "sig"}
-    broken = {"kty": "RSA", "kid": "broken", "use": "sig", "alg": "RS256", "n": "!", "e": "AQAB"}
-    found = signing_keys(
-        {"keys": [encryption, symmetric, unknown, broken, "text", FIRST.jwk()]}, frozenset(ALGORITHMS)
-    )
-    assert set(found) == {FIRST.kid}
-
-
-@pytest.mark.parametrize(
-    "document", [{}, {"keys": []}, {"keys": None}, {"keys": [{"kty": "oct", "k": "AA", "kid": "x"}]}]
-)
-def test_a_set_without_a_usable_key_is_no_answer(document: dict[str, object]) -> None:
-    with pytest.raises(UnusableReply):
-        signing_keys(document, frozenset(ALGORITHMS))
