@@ -23,7 +23,7 @@ def written(header: object = HEADER, claims: object = CLAIMS, tail: str = "AAAA"
 def test_what_a_token_says_is_told_apart() -> None:
     token = written()
     found = read_token(token, ALLOWED)
-    assert (found.kid, found.algorithm, found.claims) == ("key-1", "RS256", CLAIMS)
+    assert (found.kid, found.claims) == ("key-1", CLAIMS)
     assert token == f"{found.signed}.AAAA"
 
 

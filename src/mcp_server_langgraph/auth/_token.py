@@ -26,7 +26,6 @@ class AccessToken:
     """A token that was read, and not verified. `signed` is what its signature is made over."""
 
     kid: str
-    algorithm: str
     claims: dict[str, Any]
     signed: str
 
@@ -49,7 +48,7 @@ def read_token(token: str, algorithms: frozenset[str]) -> AccessToken:
         raise InvalidToken("the token does not say which key signed it")
     claims = _object(second, "claims")
     _check_type(header, claims)
-    return AccessToken(kid, algorithm, claims, signed)
+    return AccessToken(kid, claims, signed)
 
 
 def _check_type(header: dict[str, Any], claims: dict[str, Any]) -> None:

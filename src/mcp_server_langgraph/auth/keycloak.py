@@ -21,7 +21,7 @@ from mcp_server_langgraph.auth._key_set import Keys, signing_keys
 from mcp_server_langgraph.auth._realm import Realm
 from mcp_server_langgraph.auth._refreshed import Ages
 from mcp_server_langgraph.auth._revocation import RevocationCheck
-from mcp_server_langgraph.auth._token import AccessToken, read_token
+from mcp_server_langgraph.auth._token import read_token
 from mcp_server_langgraph.auth.identity import Identity, InvalidToken
 from mcp_server_langgraph.resilience import Fallback, Pipeline, Rung
 
@@ -91,7 +91,7 @@ class KeycloakVerifier:
             key = await self._keys.find(found.kid)
         except UnknownKey:
             raise InvalidToken("the token is signed with a key that the realm does not have") from None
-        _check_signature(token, found, key)
+        _check_signature(token, key)
         self._claims.check(found.claims, self._clock())
         unknown = self._keys.failure
         if self._revocation is not None:
@@ -123,12 +123,9 @@ async def _raise(failure: Exception) -> Any:
     raise failure.with_traceback(None)
 
 
-def _check_signature(token: str, found: AccessToken, key: jwt.PyJWK) -> None:
+def _check_signature(token: str, key: jwt.PyJWK) -> None:
     """The algorithm is the key's own: a token that says another one is refused, whatever its signature."""
     try:
-        if found.algorithm == key.algorithm_name:
-            _signatures.decode(token, key, algorithms=[key.algorithm_name])
-            return
+        _signatures.decode(token, key, algorithms=[key.algorithm_name])
     except (jwt.PyJWTError, ValueError, RecursionError):
-        pass
-    raise InvalidToken("the token's signature is not good")
+        raise InvalidToken("the token's signature is not good") from None
