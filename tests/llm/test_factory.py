@@ -117,7 +117,7 @@ def test_limits_and_times_come_from_the_settings_of_the_layer() -> None:
     settings = Settings(llm_provider="openai", llm_fallback_models=["google:g"], **keys())  # type: ignore[arg-type]
     model = create_chat_model(settings)
     limits = [link.calls.describe()["policies"][0]["limit"] for link in model._links]
-    seconds = [link.calls.describe()["policies"][-2]["seconds"] for link in model._links]
+    seconds = [link.calls.describe()["policies"][-1]["seconds"] for link in model._links]
     assert limits == [3, 7]
     assert seconds == [pytest.approx(14.25), pytest.approx(28.5)]
     assert model._answers.describe()["seconds"] == 30

@@ -135,6 +135,6 @@ def pipeline(
 ) -> Pipeline:
     """The pipeline of one model for one kind of call."""
     retry, cooldown, breaker, bulkhead, quota, spending = policies
-    ordered = (bulkhead, retry, cooldown, quota, breaker, clock, spending)
+    ordered = (bulkhead, retry, cooldown, quota, spending, breaker, clock)
     present: list[Policy] = [each for each in ordered if each is not None]
     return Pipeline(service, *present, operation=operation, classifier=classifier)

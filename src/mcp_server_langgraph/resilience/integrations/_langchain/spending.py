@@ -41,8 +41,8 @@ class Price:
 class Spending(Policy):
     """Counts the tokens of a model, and their cost where a ``price`` is known; it refuses nothing.
 
-    Innermost, so that every attempt counts: a provider charges for answers that came to nothing too. Where the answer
-    to an attempt was lost nobody tells what it used.
+    Inside the retry, so that every attempt counts: a provider charges for answers that came to nothing too. Where the
+    answer to an attempt was lost nobody tells what it used.
     """
 
     kind: ClassVar[str] = "spending"
