@@ -64,7 +64,7 @@ def test_a_checked_program_gets_its_place(machine: Machine) -> None:
     [
         "echo half >$program; chmod +x $program; exit 1",
         "echo 'another program' >$program; chmod +x $program",
-        RIGHT.replace(CHECKSUM, "h1:another") + " >$program; chmod +x $program",
+        WHOLE.replace(CHECKSUM, "h1:another"),
         RIGHT + " >$program",
         "exit 0",
     ],
@@ -100,6 +100,13 @@ def test_what_is_broken_is_replaced(machine: Machine) -> None:
     _go(machine, WHOLE)
     assert machine.components("openfga").returncode == 0
     assert machine.left() == [FOLDER]
+
+
+def test_what_cannot_be_run_is_not_there(machine: Machine) -> None:
+    _go(machine, WHOLE)
+    machine.components("openfga")
+    (machine.cache / FOLDER / "openfga").chmod(0o644)
+    assert machine.components("--check", "openfga").returncode == 1
 
 
 def test_what_is_there_is_not_fetched_again(machine: Machine) -> None:
