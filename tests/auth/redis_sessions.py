@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from mcp_server_langgraph.auth._redis_conversations import owner_tag
+from mcp_server_langgraph.auth.owners import owner_tag
 from mcp_server_langgraph.auth.session import Conversation, RedisSessionStore, StoredMessage
 from mcp_server_langgraph.resilience import (
     CircuitBreaker,

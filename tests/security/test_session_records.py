@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_langgraph.auth._redis_conversations import owner_tag
+from mcp_server_langgraph.auth.owners import owner_tag
 from mcp_server_langgraph.auth.session import SessionDamaged, StoredMessage
 from tests.auth.redis_sessions import key, opened, plain, said, texts
 from tests.support.redis_server import RedisServer

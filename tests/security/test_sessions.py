@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from mcp_server_langgraph.agent.conversations import UnknownConversation, own_conversation
-from mcp_server_langgraph.auth._redis_conversations import owner_tag
+from mcp_server_langgraph.auth.owners import owner_tag
 from mcp_server_langgraph.auth.session import (
     InMemorySessionStore,
     LimitReached,

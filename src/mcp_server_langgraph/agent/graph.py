@@ -3,12 +3,14 @@
 start -> model -> end
            |  ^
            v  |
-          tools          after ``max_rounds`` rounds: model -> give_up -> end
+          tool ...       one for each call; after ``max_rounds`` rounds: model -> give_up -> end
+
+With a checkpointer each step is kept, and of a step each tool's answer as soon as it is there: a turn that was cut off
+goes on from there.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +18,11 @@ from typing import Annotated, Any, Literal, TypedDict
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolCall, ToolMessage
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph, add_messages
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
+from langgraph.types import Send
 
 from mcp_server_langgraph.agent.tool import AgentTool, ToolFailed
 from mcp_server_langgraph.llm.last_answer import asked_by
@@ -38,26 +42,43 @@ SYSTEM_PROMPT = (
 Progress = Callable[[str], Awaitable[None]]
 
 
+def _later(one: int, other: int) -> int:
+    return max(one, other)
+
+
 class AgentState(TypedDict):
-    """``messages`` begins with the history and the new question; ``rounds`` counts the rounds of tool calls."""
+    """``messages`` begins with the question; ``rounds`` counts the rounds of tool calls."""
 
     messages: Annotated[list[BaseMessage], add_messages]
+    rounds: Annotated[int, _later]
+
+
+class ToolTask(TypedDict):
+    """A tool call to be made, and the round that it belongs to."""
+
+    call: ToolCall
     rounds: int
 
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Who is asking, and where progress is told. ``limited``: what is withheld from the caller, and why."""
+    """Who is asking, after what, and where progress is told. ``limited``: what is withheld from the caller, and why."""
 
     owner: str
     progress: Progress
     limited: str | None = None
+    history: Sequence[BaseMessage] = ()
 
 
 AgentGraph = CompiledStateGraph[AgentState, RunContext, AgentState, AgentState]
 
 
-def build_graph(model: BaseChatModel, tools: Sequence[AgentTool], max_rounds: int) -> AgentGraph:
+def build_graph(
+    model: BaseChatModel,
+    tools: Sequence[AgentTool],
+    max_rounds: int,
+    checkpointer: BaseCheckpointSaver[str] | None = None,
+) -> AgentGraph:
     """The compiled graph. The tools are bound to the model once, here."""
     by_name = {tool.name: tool for tool in tools}
     bound = model.bind_tools([tool.spec() for tool in tools]) if tools else model
@@ -65,14 +86,16 @@ def build_graph(model: BaseChatModel, tools: Sequence[AgentTool], max_rounds: in
     async def ask_model(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
         await runtime.context.progress("asking the model")
         with asked_by(runtime.context.owner):
-            answer = await bound.ainvoke([SystemMessage(SYSTEM_PROMPT), *state["messages"]])
+            context = runtime.context
+        shown = [SystemMessage(SYSTEM_PROMPT), *context.history, *state["messages"]]
+        answer = await bound.ainvoke(shown)
+        if names := [call["name"] for call in _calls({**state, "messages": [answer]})]:
+            await context.progress("running " + ", ".join(names))
         return {"messages": [answer]}
 
-    async def run_tools(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
-        calls = _calls(state)
-        await runtime.context.progress("running " + ", ".join(call["name"] for call in calls))
-        results = await asyncio.gather(*(_run_tool(by_name, call, runtime.context) for call in calls))
-        return {"messages": list(results), "rounds": state["rounds"] + 1}
+    async def run_tool(state: ToolTask, runtime: Runtime[RunContext]) -> dict[str, Any]:
+        result = await _run_tool(by_name, state["call"], runtime.context)
+        return {"messages": [result], "rounds": state["rounds"] + 1}
 
     def give_up(state: AgentState) -> dict[str, Any]:
         unasked = [
@@ -81,20 +104,23 @@ def build_graph(model: BaseChatModel, tools: Sequence[AgentTool], max_rounds: in
         answer = f"I stopped after {max_rounds} rounds of tool calls without reaching an answer."
         return {"messages": [*unasked, AIMessage(answer)]}
 
-    def after_model(state: AgentState) -> Literal["tools", "give_up", "__end__"]:
-        if not _calls(state):
+    def after_model(state: AgentState) -> list[Send] | Literal["give_up", "__end__"]:
+        calls = _calls(state)
+        if not calls:
             return "__end__"
-        return "tools" if state["rounds"] < max_rounds else "give_up"
+        if state["rounds"] >= max_rounds:
+            return "give_up"
+        return [Send("tool", ToolTask(call=call, rounds=state["rounds"])) for call in calls]
 
     graph = StateGraph(AgentState, context_schema=RunContext)
     graph.add_node("model", ask_model)
-    graph.add_node("tools", run_tools)
+    graph.add_node("tool", run_tool)
     graph.add_node("give_up", give_up)
     graph.add_edge(START, "model")
-    graph.add_conditional_edges("model", after_model)
-    graph.add_edge("tools", "model")
+    graph.add_conditional_edges("model", after_model, ["tool", "give_up", END])
+    graph.add_edge("tool", "model")
     graph.add_edge("give_up", END)
-    return graph.compile()
+    return graph.compile(checkpointer=checkpointer)
 
 
 def _calls(state: AgentState) -> list[ToolCall]:

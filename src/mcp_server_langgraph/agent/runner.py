@@ -5,18 +5,21 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from langchain_core.exceptions import ContextOverflowError
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, ToolMessage
 
-from mcp_server_langgraph.agent.conversations import ModelRefused, UnknownConversation, own_conversation
-from mcp_server_langgraph.agent.graph import AgentState, Progress, RunContext, build_graph
+from mcp_server_langgraph.agent.checkpoints import RedisSaver
+from mcp_server_langgraph.agent.conversations import UnknownConversation, own_conversation
+from mcp_server_langgraph.agent.graph import Progress, RunContext, build_graph
 from mcp_server_langgraph.agent.messages import from_stored, to_stored
 from mcp_server_langgraph.agent.tool import AgentTool
+from mcp_server_langgraph.agent.turns import Turns
 from mcp_server_langgraph.auth.session import ConversationDeleted, ConversationNotOwned, SessionStore
-from mcp_server_langgraph.resilience.integrations.langchain import facts_of, reason
+
+if TYPE_CHECKING:
+    from mcp_server_langgraph.auth.records import RedisRecords
 
 __all__ = ["Agent", "ToolUse", "Turn"]
 
@@ -49,7 +52,9 @@ class Agent:
     """Answers messages with a model and tools, and remembers them in a session store.
 
     ``model_name`` is reported where an answer does not say which model gave it. ``cost_of`` tells what messages cost,
-    None where it cannot.
+    None where it cannot. ``records``: where the steps of a turn are kept while it lasts, so that a turn of a known
+    conversation that was cut off (the server was killed, the model went away) goes on when the same message is sent
+    again; None: it begins anew.
     """
 
     def __init__(
@@ -61,13 +66,19 @@ class Agent:
         model_name: str,
         max_tool_rounds: int = 6,
         cost_of: Callable[[Sequence[BaseMessage]], float | None] = lambda _: None,
+        records: RedisRecords | None = None,
     ) -> None:
-        self._graph = build_graph(model, tools, max_tool_rounds)
+        saver = RedisSaver(records) if records is not None else None
+        self._turns = Turns(
+            build_graph(model, tools, max_tool_rounds),
+            build_graph(model, tools, max_tool_rounds, saver) if saver is not None else None,
+            saver,
+            # A round is two steps of the graph; the rest is the first and the last answer, and giving up.
+            step_limit=2 * max_tool_rounds + 4,
+        )
         self._sessions = sessions
         self._model_name = model_name
         self._cost_of = cost_of
-        # A round is two steps of the graph; the rest is the first and the last answer, and giving up.
-        self._step_limit = 2 * max_tool_rounds + 4
 
     async def chat(
         self,
@@ -96,8 +107,15 @@ class Agent:
         conversation_id = conversation_id or uuid.uuid4().hex
         history = from_stored(conversation.messages) if conversation is not None else []
         version = conversation.version if conversation is not None else 0
-        asked: list[BaseMessage] = [*history, HumanMessage(message)]
-        said = (await self._run(asked, RunContext(owner, progress or _silent, limited)))[len(history) :]
+        context = RunContext(owner, progress or _silent, limited, history)
+        # A new conversation's id is not known to who asks again: its first turn always begins anew.
+        named = (conversation_id, version, message, limited or "") if conversation is not None else None
+        async with self._turns.run(HumanMessage(message), context, named) as said:
+            return await self._keep(conversation_id, owner, said, version)
+
+    async def _keep(
+        self, conversation_id: str, owner: str, said: Sequence[BaseMessage], version: int
+    ) -> Turn:
         try:
             kept = await self._sessions.append(
                 conversation_id, owner, to_stored(said), expected_version=version
@@ -105,19 +123,6 @@ class Agent:
         except (ConversationDeleted, ConversationNotOwned):
             raise UnknownConversation(conversation_id) from None
         return self._turn(conversation_id, said, kept.durable)
-
-    async def _run(self, asked: list[BaseMessage], context: RunContext) -> list[BaseMessage]:
-        start = AgentState(messages=asked, rounds=0)
-        try:
-            end = await self._graph.ainvoke(start, {"recursion_limit": self._step_limit}, context=context)
-        except ContextOverflowError as error:
-            raise ModelRefused("the conversation is too long for the model") from error
-        except Exception as error:
-            if facts_of(error).status is None:
-                raise
-            raise ModelRefused(f"the model's provider refused the request: {reason(error)}") from error
-        messages: list[BaseMessage] = end["messages"]
-        return messages
 
     def _turn(self, conversation_id: str, said: Sequence[BaseMessage], durable: bool) -> Turn:
         answer = said[-1]

@@ -8,7 +8,6 @@ another's, choose it before it exists, or guess it. And its braces keep all of a
 Cluster, so what spans them (the index, the limits) is one atomic step there too.
 """
 
-import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,18 +27,14 @@ from mcp_server_langgraph.auth._session_errors import (
     SessionError,
 )
 from mcp_server_langgraph.auth._session_limits import SessionLimits
+from mcp_server_langgraph.auth.owners import owner_tag
 
-__all__ = ["RedisConversations", "owner_tag"]
+__all__ = ["RedisConversations"]
 
 _log = logging.getLogger(__name__)
 
 _MESSAGE: Final = b"message:"
 _NO_LIMITS: Final = SessionLimits(None, None, None)
-
-
-def owner_tag(owner: str) -> str:
-    """What stands for an owner in keys: 32 hexadecimal digits."""
-    return hashlib.sha256(_bytes(owner)).hexdigest()[:32]
 
 
 class RedisConversations:

@@ -46,3 +46,9 @@ class SessionSettings(Group):
     session_max_bytes: int = setting(
         4_194_304, "Most bytes of text in one conversation.", "an integer, 1 or more", ge=1
     )
+    turn_ttl_seconds: float = setting(
+        900.0,
+        "Seconds that the steps of a turn that was cut off are kept in Redis, to go on from.",
+        "a number, 1 or more",
+        ge=1,
+    )

@@ -14,7 +14,7 @@ from ._identity import token_check
 from ._metrics import prometheus_client
 from ._parts import Parts
 from ._permissions import authorizer
-from ._sessions import sessions
+from ._sessions import records, sessions
 
 __all__ = ["Wired", "wire"]
 
@@ -34,7 +34,7 @@ def wire(settings: Settings) -> Wired:
     permissions = authorizer(parts)
     check = token_check(parts)
     prometheus = prometheus_client(parts)
-    loader = agent(parts, kept, prometheus)
+    loader = agent(parts, kept, prometheus, records(parts))
     services = Services(
         settings,
         kept,

@@ -13,12 +13,15 @@ from ._parts import Parts
 if TYPE_CHECKING:
     from mcp_server_langgraph.agent.runner import Agent
     from mcp_server_langgraph.agent.tools import MetricsSource
+    from mcp_server_langgraph.auth.records import RedisRecords
 
 __all__ = ["agent"]
 
 
-def agent(parts: Parts, sessions: SessionStore, metrics: MetricsSource | None) -> AgentLoader:
-    """The agent on these sessions and metrics."""
+def agent(
+    parts: Parts, sessions: SessionStore, metrics: MetricsSource | None, records: RedisRecords | None = None
+) -> AgentLoader:
+    """The agent on these sessions and metrics. ``records``: where the steps of turns are kept."""
     settings = parts.settings
     if settings.llm_provider == "offline":
         parts.embedded("llm", "offline model, not a language model")
@@ -44,6 +47,7 @@ def agent(parts: Parts, sessions: SessionStore, metrics: MetricsSource | None) -
             model_name=settings.llm_model or settings.llm_provider,
             max_tool_rounds=settings.llm_max_tool_rounds,
             cost_of=Prices(settings).cost,
+            records=records,
         )
 
     return AgentLoader(build, ["mcp_server_langgraph.agent.runner", "mcp_server_langgraph.llm.factory"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp_server_langgraph.auth.session import (
     InMemorySessionStore,
@@ -17,7 +17,10 @@ from mcp_server_langgraph.settings.redis_url import RedisUrl
 
 from ._parts import Parts
 
-__all__ = ["sessions"]
+if TYPE_CHECKING:
+    from mcp_server_langgraph.auth.records import RedisRecords
+
+__all__ = ["records", "sessions"]
 
 MAX_CONVERSATIONS: Final = 10_000
 """Conversations kept in memory; the least recently used makes room."""
@@ -56,6 +59,23 @@ def sessions(parts: Parts) -> SessionStore:
     probe = redis_answers(url) if kind == "server" and settings.redis_ca_file is None else store.probe
     parts.remote("redis", _MODES[kind], fallback, probe, partial(_facts, store, kind))
     return store
+
+
+def records(parts: Parts) -> RedisRecords | None:
+    """Where the steps of turns are kept; None without Redis."""
+    settings = parts.settings
+    if settings.redis_url is None:
+        return None
+    from mcp_server_langgraph.auth.records import RedisRecords
+
+    kept = RedisRecords(
+        settings.redis_url.get_secret_value(),
+        Pipeline.standard("database"),
+        ttl=settings.turn_ttl_seconds,
+        ca_file=str(settings.redis_ca_file) if settings.redis_ca_file else None,
+    )
+    parts.closers.append(kept.aclose)
+    return kept
 
 
 def _facts(store: RedisSessionStore, kind: str) -> dict[str, Any]:
