@@ -33,7 +33,7 @@ def measured(component: str) -> tuple[Outcome, float]:
     registry.reset()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder) / "data", component) as server:
-        outcome = asyncio.run(session_ledger.run(server, Path(folder), WRITES, pause=0.08, every=(1.0, 4.0)))
+        outcome = asyncio.run(session_ledger.run(server, Path(folder), WRITES))
     return outcome, time.perf_counter() - began
 
 

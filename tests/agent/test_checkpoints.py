@@ -163,6 +163,7 @@ def test_a_thread_is_its_owners_and_its_parts() -> None:
     assert len({thread_of(*each) for each in others} | {thread_of("ann", "c", 1, "hello")}) == 5
 
 
+@pytest.mark.real_time(limit=180)
 async def test_a_turn_goes_on_after_kill_9_of_the_process_that_ran_it(
     valkey: RedisServer, tmp_path: Path
 ) -> None:

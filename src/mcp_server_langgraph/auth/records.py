@@ -110,7 +110,8 @@ class RedisRecords:
     def _degradable(self, operation: str, here: Callable[..., Any]) -> Pipeline:
         also = (BulkheadFull, DeadlineExceeded)
         rung = Rung(here, source="memory: single-instance, not durable", also=also, with_error=True)
-        return Pipeline(self._pipeline.name, Fallback(rung), operation=f"record.{operation}")
+        # What is degraded is Redis, whichever limits of it are these.
+        return Pipeline("redis", Fallback(rung), operation=f"record.{operation}")
 
     # Through Redis
 
