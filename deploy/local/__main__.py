@@ -100,6 +100,7 @@ def _server(services: Sequence[Service], folder: Path, port: int, rest: Sequence
         "KEYCLOAK_URL": where["keycloak"],
         "KEYCLOAK_REALM": components.REALM,
         "KEYCLOAK_AUDIENCE": components.AUDIENCE,
+        "KEYCLOAK_CLIENT_SECRET": components.CLIENT_SECRET,
         "OPENFGA_API_URL": where["openfga"],
         **set_up(where["openfga"]),
         "PROMETHEUS_URL": where["prometheus"],

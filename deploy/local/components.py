@@ -9,10 +9,12 @@ from typing import Final
 from deploy.local.programs import REPOSITORY, cached, find_java, find_prometheus, find_redis
 from deploy.local.service import HOST, Service, accepts, answers_http, free_port
 
-__all__ = ["AUDIENCE", "REALM", "keycloak", "openfga", "prometheus", "redis"]
+__all__ = ["AUDIENCE", "CLIENT_SECRET", "REALM", "keycloak", "openfga", "prometheus", "redis"]
 
 REALM: Final = "demo"
 AUDIENCE: Final = "mcp-server"
+CLIENT_SECRET: Final = "mcp-server-secret"
+"""Of the server as a client of the demo realm, where everyone can read it."""
 
 # As bin/kc.sh runs it, with a small heap; run directly, because a shell in between would be the one that is ended.
 _JVM: Final = (
