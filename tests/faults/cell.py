@@ -18,7 +18,7 @@ from mcp_server_langgraph.auth import _http
 from mcp_server_langgraph.resilience import CircuitBreaker, registry
 from tests.faults.faults import Fault, begin, end
 from tests.faults.house import Reply, call_tool, whole_server
-from tests.faults.scenes import Ask, Scene
+from tests.faults.scene import Ask, Scene
 from tests.support.faulty_proxy import FaultyProxy
 
 __all__ = ["SETTINGS", "Seen", "play"]

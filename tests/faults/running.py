@@ -12,7 +12,8 @@ from tests.faults.checking import differences
 from tests.faults.expected import EXPECTED
 from tests.faults.faults import FAULTS
 from tests.faults.rows import keep
-from tests.faults.scenes import Scene, on_stage
+from tests.faults.scene import Scene
+from tests.faults.scenes import on_stage
 
 __all__ = ["ALL_FAULTS", "check", "staged"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.running import ALL_FAULTS, check, staged
-from tests.faults.scenes import Scene
+from tests.faults.scene import Scene
 
 
 @pytest.fixture(scope="module")
