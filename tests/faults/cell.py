@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -98,8 +98,10 @@ class _Cell:
 
     def _promised(self) -> int:
         """The most requests of the first call, as its pipelines describe themselves."""
-        guarded = [each.describe() for each in registry.pipelines() if each.name == self._scene.breaker]
-        return self._scene.operations * max(int(each["requests"]) for each in guarded)
+        return sum(times * _requests_of(name) for name, times in self._operations().items())
+
+    def _operations(self) -> Mapping[str, int]:
+        return self._scene.operations or {self._scene.breaker: 1}
 
     async def _call(self, call: Any) -> Reply:
         self._replies.append(await self._ask(call))
@@ -129,8 +131,14 @@ class _Cell:
 
     def _attempts(self) -> int:
         """Requests that the layer let through to the service."""
-        counts = self._breaker().snapshot()
-        return counts.successes + sum(counts.failures.values()) + counts.neutral
+        breakers = registry.breakers()
+        counts = [breakers[name].snapshot() for name in self._operations() if name in breakers]
+        return sum(each.successes + sum(each.failures.values()) + each.neutral for each in counts)
+
+
+def _requests_of(name: str) -> int:
+    """The most requests of one call, as the pipelines of that name say."""
+    return max(int(each.describe()["requests"]) for each in registry.pipelines() if each.name == name)
 
 
 @contextmanager

@@ -66,12 +66,13 @@ def _redis(attempts: tuple[int, int]) -> Cell:
     return Cell(_MEMORY, "error: sessions are unavailable", _MEMORY, 1.0, attempts)
 
 
-# The write-back goes through the same pipeline, and may be one of them.
-_REDIS: Final = {name: _redis((5, 6)) for name in FAULTS} | {
-    "black hole": _redis((2, 5)),
-    "SIGSTOP": _redis((2, 5)),
-    "slow": _redis((2, 5)),
-    "flapping": _redis((1, 6)),
+# Sessions and the steps of turns have a breaker each, which five failures open. The write-back goes through the same
+# pipelines, and may be some of them.
+_REDIS: Final = {name: _redis((10, 14)) for name in FAULTS} | {
+    "black hole": _redis((4, 16)),
+    "SIGSTOP": _redis((4, 16)),
+    "slow": _redis((4, 16)),
+    "flapping": _redis((1, 16)),
 }
 
 _LIMITED: Final = "degraded: keycloak by last good keys: limited features"

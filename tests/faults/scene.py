@@ -57,8 +57,8 @@ class Scene:
     """Who ``known``, ``new`` and ``later`` are, for people."""
     crowd = 1
     """Known callers at once: of one conversation only one turn can go on."""
-    operations = 1
-    """Calls of the service that the first caller's call consists of."""
+    operations: Mapping[str, int] = MappingProxyType({})
+    """Calls of the service that the first caller's call consists of, by the breaker before them (default: one)."""
     probes = 0
     """Requests of the server's own, to see whether the service is back, that can fall into that time."""
     silent = 0

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from mcp_server_langgraph.server.logs import JsonFormatter
 from tests.security.door import open_door
 from tests.support.keycloak_server import KeycloakServer
+from tests.support.spans import collected_spans
 
 pytestmark = pytest.mark.real_time
 
@@ -164,10 +163,7 @@ async def test_tokens_and_secrets_are_in_no_log_no_answer_and_no_trace(
 
 
 @pytest.fixture
-def spans(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
+def spans() -> Iterator[InMemorySpanExporter]:
     """What is traced while the test runs."""
-    exporter = InMemorySpanExporter()
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    return exporter
+    with collected_spans() as collected:
+        yield collected

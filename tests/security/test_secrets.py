@@ -18,10 +18,6 @@ import httpx2
 import pytest
 from mcp import Client, MCPError
 from mcp.client.streamable_http import streamable_http_client
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from redis.asyncio import Redis
 
 from mcp_server_langgraph.resilience import config
@@ -37,6 +33,7 @@ from tests.support.http_server import HttpServer, Request, Response
 from tests.support.keycloak_server import KeycloakServer
 from tests.support.openfga_server import OpenFGAServer
 from tests.support.redis_server import RedisServer
+from tests.support.spans import collected_spans
 
 MARK = "SENTINEL"
 PROMPT = f"remember that my PIN is {MARK}-prompt"
@@ -217,11 +214,10 @@ def test_settings_that_are_wrong_are_named_and_not_repeated(wrong: str) -> None:
 
 
 @pytest.mark.real_time(limit=240)
-async def test_spans_and_metrics_hold_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exporter, provider, metrics = InMemorySpanExporter(), TracerProvider(), ServerMetrics()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+async def test_spans_and_metrics_hold_none(tmp_path: Path) -> None:
+    metrics = ServerMetrics()
     with contextlib.ExitStack() as undo:
+        exporter = undo.enter_context(collected_spans())
         undo.callback(events_on_spans())
         world = undo.enter_context(World(tmp_path).running())
         await world.lock()
@@ -237,7 +233,7 @@ async def test_spans_and_metrics_hold_none(tmp_path: Path, monkeypatch: pytest.M
                 await told_to_a_caller(client)
         finally:
             await wired.services.aclose()
-    spans = json.dumps([json.loads(span.to_json()) for span in exporter.get_finished_spans()])
+        spans = json.dumps([json.loads(span.to_json()) for span in exporter.get_finished_spans()])
     assert "tools/call" in spans
     assert secrets_in(spans) == []
     assert secrets_in(metrics.render().decode()) == []

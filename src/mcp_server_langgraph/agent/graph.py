@@ -84,11 +84,11 @@ def build_graph(
     bound = model.bind_tools([tool.spec() for tool in tools]) if tools else model
 
     async def ask_model(state: AgentState, runtime: Runtime[RunContext]) -> dict[str, Any]:
-        await runtime.context.progress("asking the model")
-        with asked_by(runtime.context.owner):
-            context = runtime.context
+        context = runtime.context
+        await context.progress("asking the model")
         shown = [SystemMessage(SYSTEM_PROMPT), *context.history, *state["messages"]]
-        answer = await bound.ainvoke(shown)
+        with asked_by(context.owner):
+            answer = await bound.ainvoke(shown)
         if names := [call["name"] for call in _calls({**state, "messages": [answer]})]:
             await context.progress("running " + ", ".join(names))
         return {"messages": [answer]}

@@ -81,6 +81,9 @@ class RedisClient:
         except exceptions.RedisClusterException as error:
             # Nobody of the cluster could be asked, or nobody has the slot: for redis-py not a lost connection.
             raise exceptions.ConnectionError(f"the cluster cannot be asked: {error}") from error
+        except exceptions.InvalidResponse as error:
+            # For redis-py that is neither a connection's error nor a server's; for us it is no answer at all.
+            raise exceptions.ConnectionError("what answers is not Redis") from error
         except exceptions.ResponseError as error:
             if str(error).startswith(_NOT_NOW):
                 raise exceptions.ConnectionError(f"Redis refuses for now: {error}") from error

@@ -152,9 +152,6 @@ class RedisConversations:
     async def _ask(self, answer: Awaitable[Any]) -> Any:
         try:
             return await answer
-        except exceptions.InvalidResponse as error:
-            # For redis-py that is neither a connection's error nor a server's; for us it is no answer at all.
-            raise exceptions.ConnectionError("what answers is not Redis") from error
         except exceptions.ResponseError as error:
             if "WRONGTYPE" in str(error):
                 raise SessionDamaged("what is kept under this name is no conversation") from error

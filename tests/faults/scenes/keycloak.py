@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Self
 
 from tests.faults.house import Call
@@ -21,7 +22,7 @@ _REFRESH: Final = 1.0
 
 class KeycloakScene(Scene):
     service = breaker = "keycloak"
-    operations = 2  # the endpoints and the keys
+    operations = MappingProxyType({"keycloak": 2})  # the endpoints and the keys
     probes = 1  # the next refresh may have begun
     callers = (
         "a token signed with a known key, once the keys were due",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from mcp_server_langgraph.auth.session import RedisSessionStore, StoredMessage
@@ -26,8 +27,9 @@ class RedisScene(Scene):
     service = breaker = "redis"
     split = staticmethod(REDIS)
     slow = 0.5
-    operations = 2  # read the conversation, then add to it
-    probes = 2
+    # Read the conversation, then add to it; and keep the steps of the turn meanwhile.
+    operations = MappingProxyType({"redis": 2, "database": 8})
+    probes = 4
     silent = 1
     callers = (
         "goes on with a conversation of this server",
