@@ -43,9 +43,12 @@ class DegradedReason(BaseModel):
 
     @classmethod
     def of(cls, notes: Iterable[Note]) -> list[DegradedReason]:
-        """The reasons in the order of their first note, each once."""
-        reasons = [cls(service=n.service, reason=n.reason, source=n.source, age_seconds=n.age) for n in notes]
-        return list({(r.service, r.reason, r.source): r for r in reasons}.values())
+        """What stood in for which service, each once, with the reason that was noted first."""
+        first: dict[tuple[str, str], DegradedReason] = {}
+        for note in notes:
+            reason = cls(service=note.service, reason=note.reason, source=note.source, age_seconds=note.age)
+            first.setdefault((reason.service, reason.source), reason)
+        return list(first.values())
 
 
 class MarkedDegraded(BaseModel):

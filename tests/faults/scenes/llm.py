@@ -50,7 +50,7 @@ class LLMScene(Scene):
             "OPENAI_BASE_URL": f"{url_of(proxy)}/v1",
             "LLM_FALLBACK_MODELS": "anthropic:second",
             "ANTHROPIC_API_KEY": KEY,
-            "ANTHROPIC_BASE_URL": self._other.baseurl_of("anthropic"),
+            "ANTHROPIC_BASE_URL": self._other.base_url("anthropic"),
         }
 
     def new(self) -> Call:
