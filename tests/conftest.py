@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import inspect
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -30,6 +32,14 @@ def fresh_registry() -> Iterator[None]:
     registry.reset()
     yield
     registry.reset()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_client_outlives_its_tests() -> Iterator[None]:
+    """Google's clients start a task when they are collected in a running loop: in the next file's, if not before."""
+    yield
+    if "google.genai" in sys.modules:
+        gc.collect()
 
 
 @pytest.fixture
