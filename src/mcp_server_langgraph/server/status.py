@@ -18,6 +18,9 @@ PROBE_EVERY: Final = 5.0
 
 _STANDING: Final = frozenset({"closed", "forced_closed", "disabled", "metrics_only"})
 
+# The steps of turns are kept in the same Redis, under limits of their own.
+_FURTHER: Final = {"redis": ("database",)}
+
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
@@ -99,8 +102,9 @@ class StatusBoard:
 
 def breaker_states(service: str) -> dict[str, str]:
     """The states of the breakers of a service, by name."""
+    own = (service, *_FURTHER.get(service, ()))
     return {
         name: str(breaker.state)
         for name, breaker in registry.breakers().items()
-        if name == service or name.startswith((f"{service}.", f"{service}:", f"{service}/"))
+        if name in own or name.startswith((f"{service}.", f"{service}:", f"{service}/"))
     }
