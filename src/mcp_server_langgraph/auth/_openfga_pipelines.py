@@ -1,16 +1,8 @@
-"""Pipelines for what is no check, made of the policies that guard the checks: one breaker, one bulkhead for all."""
+"""The pipeline of lists, made of the policies that guard the checks: one breaker, one bulkhead for all."""
 
-from mcp_server_langgraph.resilience import Fallback, Hedge, Kind, Pipeline, Retry, Timeout
+from mcp_server_langgraph.resilience import Fallback, Hedge, Pipeline, Timeout
 
-__all__ = ["attempt_clock", "listing_of", "writes_of"]
-
-
-def writes_of(pipeline: Pipeline) -> Pipeline:
-    """The same guards, and nothing is ever repeated."""
-    never = Retry(kind=Kind.NON_IDEMPOTENT)
-    guards = [policy for policy in pipeline.policies if not isinstance(policy, (Fallback, Hedge))]
-    same = [never if isinstance(policy, Retry) else policy for policy in guards]
-    return Pipeline(pipeline.name, *same, operation="openfga.write")
+__all__ = ["attempt_clock", "listing_of"]
 
 
 def listing_of(pipeline: Pipeline, seconds: float) -> Pipeline:

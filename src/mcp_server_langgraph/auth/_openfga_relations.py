@@ -8,10 +8,11 @@ from typing import Any, Final
 from mcp_server_langgraph.auth._last_known import LastKnown
 from mcp_server_langgraph.auth._openfga_api import OpenFGAApi
 from mcp_server_langgraph.auth._openfga_model import ModelWatch
-from mcp_server_langgraph.auth._openfga_pipelines import listing_of, writes_of
+from mcp_server_langgraph.auth._openfga_pipelines import listing_of
 from mcp_server_langgraph.auth._openfga_questions import Question, RelationTuple, circumstances
 from mcp_server_langgraph.auth._openfga_refusals import told_as_ours
 from mcp_server_langgraph.auth._openfga_standby import Standby
+from mcp_server_langgraph.auth._repeats import never_repeated
 from mcp_server_langgraph.auth.authorization import ListingIncomplete, ModelMismatch
 from mcp_server_langgraph.resilience import Pipeline
 
@@ -39,7 +40,7 @@ class Relations:
         self._known = known
         self._standby = standby
         self._deadline = listing_deadline
-        self._writes = writes_of(pipeline)
+        self._writes = never_repeated(pipeline, "openfga.write")
         self._listing = listing_of(pipeline, listing_deadline + _SLACK)
 
     async def list_objects(self, about: Question, consistent: bool) -> list[str]:
