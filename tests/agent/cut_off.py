@@ -13,6 +13,7 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from pydantic import BaseModel
+from redis.asyncio import Redis
 
 from mcp_server_langgraph.agent.runner import Agent
 from mcp_server_langgraph.agent.tool import AgentTool
@@ -20,7 +21,7 @@ from mcp_server_langgraph.auth.records import RedisRecords
 from mcp_server_langgraph.auth.session import InMemorySessionStore, RedisSessionStore, SessionStore
 from mcp_server_langgraph.resilience import Pipeline
 
-__all__ = ["CutOff", "counting_agent"]
+__all__ = ["CutOff", "answers_in_redis", "counting_agent"]
 
 
 class CutOff(Exception):
@@ -60,6 +61,16 @@ class _Nothing(BaseModel):
     pass
 
 
+async def answers_in_redis(url: str, *tools: str) -> None:
+    """Wait until Redis holds the answers of these tools, for a turn that is under way."""
+    async with Redis.from_url(url) as redis, asyncio.timeout(30):
+        missing = set(tools)
+        while missing:
+            await asyncio.sleep(0.02)
+            kept = [value for name in await redis.keys("*:record:*") for value in await redis.hvals(name)]
+            missing = {tool for tool in missing if not any(f"{tool} ran".encode() in value for value in kept)}
+
+
 def counting_agent(
     records: RedisRecords,
     *,
@@ -97,7 +108,7 @@ def counting_agent(
 async def _main(url: str, log: Path, how: str) -> None:
     async def after_tools() -> None:
         if how == "hang":
-            await asyncio.sleep(0.2)  # the answers of the tools are on their way to Redis
+            await answers_in_redis(url, "one", "two")
             print("hanging", flush=True)
             await asyncio.Event().wait()
 

@@ -16,7 +16,7 @@ from mcp_server_langgraph.agent.runner import Agent
 from mcp_server_langgraph.auth.records import RedisRecords
 from mcp_server_langgraph.auth.session import InMemorySessionStore
 from mcp_server_langgraph.resilience import Pipeline
-from tests.agent.cut_off import CutOff, counting_agent
+from tests.agent.cut_off import CutOff, answers_in_redis, counting_agent
 from tests.support.eventually import until
 from tests.support.redis_server import RedisServer
 
@@ -74,7 +74,7 @@ async def test_of_two_tools_only_the_one_that_was_not_done_is_run_again(valkey: 
         begun = (await agent.chat("me", "hello")).conversation_id
         call = asyncio.create_task(agent.chat("me", "work", begun))
         await until(lambda: sorted(ran) == ["one", "two"])
-        await asyncio.sleep(0.1)  # its answer is on its way to Redis
+        await answers_in_redis(valkey.url, "one")
         call.cancel()
         await asyncio.wait({call})
         turn = await agent.chat("me", "work", begun)
