@@ -16,12 +16,11 @@ from mcp_server_langgraph.monitoring.prometheus_client import (
     Target,
 )
 from mcp_server_langgraph.resilience import CircuitOpen, Pipeline, registry
-from mcp_server_langgraph.resilience.config import Settings, install
-from tests.support.http_server import HttpServer, Request, Response
+from tests.monitoring.fake_prometheus import NOW, FakePrometheus
+from tests.support.http_server import HttpServer
 
-pytestmark = pytest.mark.real_time
+pytestmark = [pytest.mark.real_time, pytest.mark.usefixtures("quick_retries")]
 
-NOW = 1_800_000_000.0
 ALERT = {
     "labels": {"alertname": "Burning", "severity": "page"},
     "annotations": {"summary": "too hot"},
@@ -56,28 +55,10 @@ QUESTIONS: list[tuple[Ask, str, Any]] = [
 ]
 
 
-class FakePrometheus(HttpServer):
-    """Answers with ``data``, and keeps the last request."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.data: Any = []
-        self.extra: dict[str, Any] = {}
-        self.last: Request | None = None
-
-    async def handle(self, request: Request) -> Response:
-        self.last = request
-        return Response({"status": "success", "data": self.data, **self.extra})
-
-
-@pytest.fixture(autouse=True)
-def quick_retries(fresh_registry: None) -> None:
-    install(Settings({"PROMETHEUS_RETRY_WAIT_EXPONENTIAL_MULTIPLIER": "0.01"}))
-
-
 @pytest.fixture
 def server() -> Iterator[FakePrometheus]:
     with FakePrometheus() as fake:
+        fake.data = []
         yield fake
 
 
