@@ -8,6 +8,7 @@ import pytest
 from mcp_server_langgraph.resilience import registry
 from tests.auth.openfga_checks import DOCUMENT
 from tests.support.keycloak_process import KeycloakProcess
+from tests.support.keycloak_server import KeycloakServer
 from tests.support.openfga_server import OpenFGAServer
 from tests.support.redis_server import RedisServer
 from tests.support.tcp_proxy import TcpProxy
@@ -45,6 +46,13 @@ def openfga(quick_retries: None) -> Iterator[OpenFGAServer]:
     """A stand-in for OpenFGA that knows one viewer of one document."""
     with OpenFGAServer() as running:
         running.grant("user:ann", "viewer", DOCUMENT)
+        yield running
+
+
+@pytest.fixture
+def keycloak(quick_retries: None) -> Iterator[KeycloakServer]:
+    """A stand-in for Keycloak."""
+    with KeycloakServer() as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""Verifiers and clients of Keycloak's own server, which a busy machine makes slow: they have patience."""
+"""Verifiers of Keycloak and of its stand-in, and patient ones for its own server, which a busy machine makes slow."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,8 +8,22 @@ from mcp_server_langgraph.auth.keycloak import KeycloakVerifier
 from mcp_server_langgraph.auth.keycloak_client import KeycloakClient
 from mcp_server_langgraph.resilience import Pipeline
 from tests.support.keycloak_process import KeycloakProcess
+from tests.support.keycloak_server import KeycloakServer
 
-__all__ = ["client_of", "verifier_of"]
+__all__ = ["client_of", "patient_verifier_of", "verifier_of"]
+
+
+@asynccontextmanager
+async def verifier_of(
+    keycloak: KeycloakServer | KeycloakProcess, audience: str = "mcp-server", **options: Any
+) -> AsyncIterator[KeycloakVerifier]:
+    verifier = KeycloakVerifier(
+        keycloak.url, keycloak.realm, audience, Pipeline.standard("keycloak"), **options
+    )
+    try:
+        yield verifier
+    finally:
+        await verifier.aclose()
 
 
 @asynccontextmanager
@@ -31,13 +45,7 @@ async def client_of(
 
 
 @asynccontextmanager
-async def verifier_of(keycloak: KeycloakProcess, **options: Any) -> AsyncIterator[KeycloakVerifier]:
-    audience = options.pop("audience", keycloak.audience)
-    given = {"patience": 20.0, "unknown_key_interval": 0.0, **options}
-    verifier = KeycloakVerifier(
-        keycloak.url, keycloak.realm, audience, Pipeline.standard("keycloak"), **given
-    )
-    try:
+async def patient_verifier_of(keycloak: KeycloakProcess, **options: Any) -> AsyncIterator[KeycloakVerifier]:
+    given = {"audience": keycloak.audience, "patience": 20.0, "unknown_key_interval": 0.0, **options}
+    async with verifier_of(keycloak, **given) as verifier:
         yield verifier
-    finally:
-        await verifier.aclose()

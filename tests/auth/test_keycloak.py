@@ -4,8 +4,6 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -16,27 +14,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mcp_server_langgraph.auth.identity import IdentityUnavailable, InvalidToken
 from mcp_server_langgraph.auth.keycloak import ALGORITHMS, KeycloakVerifier
-from mcp_server_langgraph.resilience import Degradation, Pipeline, collect_degradations, registry
+from mcp_server_langgraph.resilience import Degradation, collect_degradations, registry
+from tests.auth.keycloaks import verifier_of
 from tests.support.keycloak_server import KeycloakServer, SigningKey
 
 pytestmark = pytest.mark.real_time
-
-
-@pytest.fixture
-def keycloak(quick_retries: None) -> Iterator[KeycloakServer]:
-    with KeycloakServer() as running:
-        yield running
-
-
-@asynccontextmanager
-async def verifier_of(keycloak: KeycloakServer, **options: Any) -> AsyncIterator[KeycloakVerifier]:
-    verifier = KeycloakVerifier(
-        keycloak.url, keycloak.realm, "mcp-server", Pipeline.standard("keycloak"), **options
-    )
-    try:
-        yield verifier
-    finally:
-        await verifier.aclose()
 
 
 class FromNow(int):

@@ -3,37 +3,18 @@
 import asyncio
 import gzip
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mcp_server_langgraph.auth.identity import IdentityUnavailable
-from mcp_server_langgraph.auth.keycloak import KeycloakVerifier
-from mcp_server_langgraph.resilience import Pipeline
+from tests.auth.keycloaks import verifier_of
 from tests.support.keycloak_server import KeycloakServer
 
 pytestmark = pytest.mark.real_time
 
 DISCOVERY = "/openid-configuration"
-
-
-@pytest.fixture
-def keycloak(quick_retries: None) -> Iterator[KeycloakServer]:
-    with KeycloakServer() as running:
-        yield running
-
-
-@asynccontextmanager
-async def verifier_of(keycloak: KeycloakServer, **options: Any) -> AsyncIterator[KeycloakVerifier]:
-    verifier = KeycloakVerifier(
-        keycloak.url, keycloak.realm, "mcp-server", Pipeline.standard("keycloak"), **options
-    )
-    try:
-        yield verifier
-    finally:
-        await verifier.aclose()
 
 
 def evil_keys(document: dict[str, Any]) -> dict[str, Any]:

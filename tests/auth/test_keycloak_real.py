@@ -6,7 +6,7 @@ import jwt
 import pytest
 
 from mcp_server_langgraph.auth.identity import ClientRefused, InvalidGrant, InvalidToken
-from tests.auth.keycloaks import client_of, verifier_of
+from tests.auth.keycloaks import client_of, patient_verifier_of
 from tests.support.keycloak_logins import code_grant, dpop_grant
 from tests.support.keycloak_process import KeycloakProcess
 
@@ -22,7 +22,7 @@ def password_tokens(keycloak: KeycloakProcess, user: str = "alice") -> dict[str,
 
 
 async def test_a_users_token_tells_who_calls(keycloak_process: KeycloakProcess) -> None:
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         identity = await verifier.verify(keycloak_process.token())
     assert identity.username == "alice"
     assert identity.subject == keycloak_process.user_id("alice")
@@ -31,33 +31,33 @@ async def test_a_users_token_tells_who_calls(keycloak_process: KeycloakProcess) 
 
 
 async def test_a_programs_own_token_is_accepted(keycloak_process: KeycloakProcess) -> None:
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         identity = await verifier.verify(keycloak_process.client_grant().expect(200)["access_token"])
     assert identity.username == "service-account-agent"
 
 
 async def test_a_token_of_a_browser_login_with_pkce_is_accepted(keycloak_process: KeycloakProcess) -> None:
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         identity = await verifier.verify(await code_grant(keycloak_process, "mcp-cli", "bob", "bob"))
     assert identity.username == "bob"
 
 
 @pytest.mark.parametrize("kind", ["id_token", "refresh_token"])
 async def test_another_kind_of_token_is_no_access_token(keycloak_process: KeycloakProcess, kind: str) -> None:
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         with pytest.raises(InvalidToken):
             await verifier.verify(password_tokens(keycloak_process)[kind])
 
 
 async def test_a_token_for_another_audience_is_refused(keycloak_process: KeycloakProcess) -> None:
-    async with verifier_of(keycloak_process, audience="another-service") as verifier:
+    async with patient_verifier_of(keycloak_process, audience="another-service") as verifier:
         with pytest.raises(InvalidToken, match="audience"):
             await verifier.verify(keycloak_process.token())
 
 
 async def test_a_token_of_another_realm_is_refused(keycloak_process: KeycloakProcess) -> None:
     foreign = keycloak_process.admin_token()
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         with pytest.raises(InvalidToken, match="somebody else"):
             await verifier.verify(foreign)
 
@@ -67,7 +67,7 @@ async def test_a_token_that_has_expired_is_refused(keycloak_process: KeycloakPro
     token = keycloak_process.token()
     keycloak_process.set_token_life(300)
     await asyncio.sleep(1.1)
-    async with verifier_of(keycloak_process, leeway=0.0) as verifier:
+    async with patient_verifier_of(keycloak_process, leeway=0.0) as verifier:
         with pytest.raises(InvalidToken, match="expired"):
             await verifier.verify(token)
 
@@ -77,7 +77,7 @@ async def test_a_token_that_is_bound_to_a_key_is_refused_without_its_proof(
 ) -> None:
     token = await dpop_grant(keycloak_process, "agent", "alice", "alice")
     assert "jkt" in jwt.decode(token, options={"verify_signature": False})["cnf"]
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         with pytest.raises(InvalidToken):
             await verifier.verify(token)
 
@@ -90,7 +90,7 @@ async def test_rotated_keys_are_found_and_the_old_ones_go_on(
     keycloak_process: KeycloakProcess, algorithm: str
 ) -> None:
     old = keycloak_process.token()
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         await verifier.verify(old)
         keycloak_process.rotate(algorithm)
         new = keycloak_process.token()
@@ -101,7 +101,7 @@ async def test_rotated_keys_are_found_and_the_old_ones_go_on(
 
 async def test_a_key_that_was_withdrawn_is_not_accepted_any_more(keycloak_process: KeycloakProcess) -> None:
     old = keycloak_process.token()
-    async with verifier_of(keycloak_process) as verifier:
+    async with patient_verifier_of(keycloak_process) as verifier:
         await verifier.verify(old)
         keycloak_process.rotate("RS256", keep_old=False)
         await verifier.verify(keycloak_process.token())
@@ -124,7 +124,10 @@ async def test_userinfo_tells_about_the_user(keycloak_process: KeycloakProcess) 
 
 async def test_a_refresh_uses_its_token_up(keycloak_process: KeycloakProcess) -> None:
     first = password_tokens(keycloak_process)["refresh_token"]
-    async with client_of(keycloak_process, "agent") as client, verifier_of(keycloak_process) as verifier:
+    async with (
+        client_of(keycloak_process, "agent") as client,
+        patient_verifier_of(keycloak_process) as verifier,
+    ):
         tokens = await client.refresh(first)
         assert (await verifier.verify(tokens.access_token)).username == "alice"
         assert tokens.refresh_token not in (None, first)
@@ -137,7 +140,7 @@ async def test_a_token_is_exchanged_for_one_for_another_service(keycloak_process
     add_audience(keycloak_process, "mcp-server", "agent")
     async with (
         client_of(keycloak_process) as client,
-        verifier_of(keycloak_process, audience="agent") as verifier,
+        patient_verifier_of(keycloak_process, audience="agent") as verifier,
     ):
         token = keycloak_process.token()
         exchanged = await client.exchange(token, audience="agent")

@@ -8,7 +8,7 @@ import pytest
 from mcp_server_langgraph.auth.identity import InvalidToken
 from mcp_server_langgraph.auth.keycloak import KeycloakVerifier, RevocationCheck
 from mcp_server_langgraph.resilience import registry
-from tests.auth.keycloaks import client_of, verifier_of
+from tests.auth.keycloaks import client_of, patient_verifier_of
 from tests.support.keycloak_process import KeycloakProcess
 
 pytestmark = [pytest.mark.real_time(limit=300), pytest.mark.usefixtures("unhurried")]
@@ -20,7 +20,7 @@ async def test_a_token_that_was_revoked_is_refused(keycloak_process: KeycloakPro
     user = f"users/{keycloak_process.user_id('bob')}"
     async with client_of(keycloak_process) as client:
         revocation = RevocationCheck(client.introspect, max_age=0.0, patience=20.0)
-        async with verifier_of(keycloak_process, revocation=revocation) as verifier:
+        async with patient_verifier_of(keycloak_process, revocation=revocation) as verifier:
             assert not (await verifier.verify(token)).degraded
             if how == "logout":
                 keycloak_process.logout("bob")
@@ -39,7 +39,7 @@ async def test_a_hanging_keycloak_is_answered_for_quickly_and_comes_back(
     registry.reload({"KEYCLOAK_CIRCUIT_BREAKER_TIMEOUT_DURATION": "1"})
     async with client_of(keycloak_process) as client:
         revocation = RevocationCheck(client.introspect, max_age=0.0)
-        async with verifier_of(keycloak_process, revocation=revocation) as verifier:
+        async with patient_verifier_of(keycloak_process, revocation=revocation) as verifier:
             token = keycloak_process.token()
             await verifier.verify(token)
             keycloak_process.pause()
@@ -55,7 +55,7 @@ async def test_after_kill_9_the_last_good_keys_go_on_until_it_is_back(
     keycloak_process: KeycloakProcess,
 ) -> None:
     registry.reload({"KEYCLOAK_CIRCUIT_BREAKER_TIMEOUT_DURATION": "1"})
-    async with verifier_of(keycloak_process, soft_age=0.05) as verifier:
+    async with patient_verifier_of(keycloak_process, soft_age=0.05) as verifier:
         token = keycloak_process.token()
         await verifier.verify(token)
         keycloak_process.kill()

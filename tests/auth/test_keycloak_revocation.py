@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -14,12 +14,6 @@ from mcp_server_langgraph.resilience import Pipeline, collect_degradations
 from tests.support.keycloak_server import KeycloakServer
 
 pytestmark = pytest.mark.real_time
-
-
-@pytest.fixture
-def keycloak(quick_retries: None) -> Iterator[KeycloakServer]:
-    with KeycloakServer() as running:
-        yield running
 
 
 @asynccontextmanager

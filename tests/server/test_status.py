@@ -6,8 +6,9 @@ import asyncio
 
 import pytest
 
-from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline
+from mcp_server_langgraph.resilience import CircuitBreaker, Degradation, Pipeline
 from mcp_server_langgraph.server import status
+from mcp_server_langgraph.server.outputs import DegradedReason
 from mcp_server_langgraph.server.probes import PROBE_SECONDS
 from mcp_server_langgraph.server.status import Dependency, StatusBoard, is_degraded
 
@@ -63,6 +64,32 @@ async def test_an_open_breaker_degrades_a_service_that_accepts_connections() -> 
     breaker.reset()
     assert (await board.services())["prometheus"]["state"] == "up"
     assert pipeline.name == "prometheus"
+
+
+async def test_redis_is_degraded_while_the_steps_of_turns_do_not_reach_it() -> None:
+    breaker = CircuitBreaker("database")
+    pipeline = Pipeline("database", breaker)
+    board = StatusBoard([Dependency("redis", "sessions", "memory", Service().probe)])
+    breaker.force_open()
+    assert (await board.services())["redis"]["state"] == "degraded"
+    breaker.reset()
+    assert (await board.services())["redis"]["state"] == "up"
+    assert pipeline.name == "database"
+
+
+def test_what_stood_in_is_told_once_with_the_reason_that_came_first() -> None:
+    notes = [
+        Degradation("redis", "ConnectionError", "memory"),
+        Degradation("redis", "CircuitOpen", "memory"),
+        Degradation("redis", "CircuitOpen", "another instance"),
+        Degradation("llm", "TimedOut", "memory", age=2.0),
+    ]
+    told = [(each.service, each.reason, each.source, each.age_seconds) for each in DegradedReason.of(notes)]
+    assert told == [
+        ("redis", "ConnectionError", "memory", None),
+        ("redis", "CircuitOpen", "another instance", None),
+        ("llm", "TimedOut", "memory", 2.0),
+    ]
 
 
 async def test_models_are_down_only_when_every_circuit_is_open() -> None:
