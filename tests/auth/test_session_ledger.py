@@ -34,7 +34,7 @@ async def test_no_acknowledged_message_is_lost_over_kills_and_pauses(
 
 def acknowledge_before_writing(store: RedisSessionStore) -> None:
     """A store that answers first and writes a moment later."""
-    write, background = store._redis.append, set[asyncio.Task[Any]]()
+    write, close, background = store._redis.append, store._redis.aclose, set[asyncio.Task[Any]]()
     told: dict[tuple[str, str], Conversation] = {}
 
     async def late(*args: Any, **kwargs: Any) -> None:
@@ -51,7 +51,14 @@ def acknowledge_before_writing(store: RedisSessionStore) -> None:
         told[name] = known.with_messages((*kwargs["earlier"], *messages), now=0.0, durable=True)
         return told[name]
 
+    async def aclose() -> None:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await close()
+
     store._redis.append = append  # type: ignore[assignment,method-assign]
+    store._redis.aclose = aclose  # type: ignore[method-assign]
 
 
 @pytest.mark.real_time(limit=120)
