@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -36,7 +37,7 @@ _LONGEST: Final = 70.0
 @dataclass(frozen=True)
 class Measured:
     """One cell: how many calls ended in which way, their seconds (median, 95th percentile, longest), the requests that
-    reached the service, and the machine's load at the end.
+    reached the service, the machine's load at the end, and what callers were told most often.
     """
 
     service: str
@@ -51,6 +52,7 @@ class Measured:
     requests: int
     connections: int
     load: float
+    told: dict[str, int]
 
     def plain(self) -> dict[str, Any]:
         return asdict(self)
@@ -127,4 +129,5 @@ def _measured(scene: Scene, fault: str, replies: list[Reply], requests: int, con
         requests,
         connections,
         os.getloadavg()[0],
+        dict(Counter(str(reply) for reply in replies).most_common(5)),
     )
