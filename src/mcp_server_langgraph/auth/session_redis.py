@@ -155,17 +155,18 @@ class RedisSessionStore:
     async def delete(self, conversation_id: str, owner: str) -> bool:
         """No memory stands in here: a deletion is done or it is an error."""
         known = self._held.known(conversation_id, owner) is not None
+        waiting = bool(self._held.backlog.of(conversation_id, owner))
         there = await self._translated(self._ask(self._redis.delete, conversation_id, owner, anyway=known))
         self._forget(conversation_id, owner)
-        return there or known
+        return there or waiting
 
     async def delete_all(self, owner: str) -> int:
-        known = {conversation.id for conversation in self._held.memory.of(owner)}
-        known |= set(self._held.backlog.ids_of(owner))
+        waiting = set(self._held.backlog.ids_of(owner))
+        known = waiting.union(conversation.id for conversation in self._held.memory.of(owner))
         deleted = await self._translated(self._ask(self._redis.delete_all, owner, sorted(known)))
         for conversation_id in known.union(deleted):
             self._forget(conversation_id, owner)
-        return len(known.union(deleted))
+        return len(waiting.union(deleted))
 
     async def aclose(self) -> None:
         """Make a last attempt at what still waits (one second), log what is lost, close the connections."""
