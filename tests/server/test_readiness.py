@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from mcp_server_langgraph.agent.runner import Agent
 from mcp_server_langgraph.auth.session import InMemorySessionStore
 from mcp_server_langgraph.llm.offline import OfflineChatModel
 from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline
+from mcp_server_langgraph.server import main
 from mcp_server_langgraph.server.app import transport_security
 from mcp_server_langgraph.server.health import _readiness
 from mcp_server_langgraph.server.lifecycle import Lifecycle
@@ -39,6 +41,32 @@ async def test_until_the_agent_is_built_the_server_is_not_ready() -> None:
     assert await status_of(services) == "not ready"
     await services.agent()
     assert await status_of(services) == "ready"
+
+
+async def test_what_is_done_when_all_is_loaded_is_done_before_anybody_is_served() -> None:
+    services = services_with(AgentLoader(build, []))
+    seen: list[str] = []
+    services.loader.loaded = lambda: seen.append(services.loader.state)
+    await services.agent()
+    await services.agent()
+    assert seen == ["starting"]
+
+
+async def test_a_server_process_freezes_what_it_has_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    served = asyncio.Event()
+
+    async def serve(_server: Any, services: Services, *_: Any) -> None:
+        frozen = gc.get_freeze_count()
+        await services.agent()
+        assert gc.get_freeze_count() > frozen + 10_000
+        served.set()
+
+    monkeypatch.setattr(main, "serve_stdio", serve)
+    try:
+        await main._serve(Settings.from_env({}), "stdio", dict)
+    finally:
+        gc.unfreeze()
+    assert served.is_set()
 
 
 async def test_an_agent_that_cannot_be_built_is_told_and_never_ready() -> None:

@@ -12,6 +12,7 @@ from typing import Literal
 from mcp_server_langgraph.resilience import registry
 from mcp_server_langgraph.resilience.errors import ConfigurationError, SettingsError
 from mcp_server_langgraph.resilience.integrations.opentelemetry import events_on_spans
+from mcp_server_langgraph.server import garbage
 from mcp_server_langgraph.server.app import build_app
 from mcp_server_langgraph.server.lifecycle import Lifecycle
 from mcp_server_langgraph.server.logs import configure_logging
@@ -50,6 +51,7 @@ async def _serve(
     settings: Settings, transport: Transport, environment: Callable[[], Mapping[str, str]]
 ) -> None:
     wired = wire(settings)
+    wired.services.loader.loaded = garbage.settle
     lifecycle, metrics = Lifecycle(), ServerMetrics()
     server = await build_server(wired.services, lifecycle, metrics)
 

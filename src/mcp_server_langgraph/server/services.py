@@ -44,11 +44,15 @@ class Authorizer(Protocol):
 
 
 class AgentLoader:
-    """Builds the agent in the background: its packages take seconds to import, and the server answers meanwhile."""
+    """Builds the agent in the background: its packages take seconds to import, and the server answers meanwhile.
+
+    ``loaded`` is called once when all of it is there, before anybody gets the agent.
+    """
 
     def __init__(self, build: Callable[[], Awaitable[Agent]], modules: Sequence[str]) -> None:
         self._build = build
         self._modules = modules
+        self.loaded: Callable[[], None] = _nothing
         self._task: asyncio.Task[Agent] | None = None
 
     def start(self) -> None:
@@ -82,10 +86,16 @@ class AgentLoader:
         try:
             for module in self._modules:
                 await asyncio.to_thread(importlib.import_module, module)
-            return await self._build()
+            agent = await self._build()
+            self.loaded()
         except Exception:
             logger.exception("the agent could not be built")
             raise
+        return agent
+
+
+def _nothing() -> None:
+    """What a process does that is not the server's alone."""
 
 
 class Services:
