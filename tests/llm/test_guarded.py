@@ -198,6 +198,19 @@ async def test_the_same_question_gets_its_earlier_answer_when_nobody_answers() -
     assert notes[0].age == pytest.approx(100, abs=1)
 
 
+async def test_the_earlier_answer_is_given_too_where_hanging_calls_have_taken_all_places() -> None:
+    set_policies(LLM_CONCURRENCY_LIMIT="1", LLM_BULKHEAD_MAX_QUEUE="0")
+    model = guarded(a=ScriptedModel("forty-two", waits(10)))
+    await model.ainvoke("what is it?")
+    running = asyncio.create_task(model.ainvoke("something else"))
+    await asyncio.sleep(1)
+    again = await model.ainvoke("what is it?")
+    pieces = [chunk async for chunk in model.astream("what is it?")]
+    assert [again.content, pieces[0].content] == ["forty-two"] * 2
+    assert again.response_metadata["answered_by"] == "earlier answer"
+    await running
+
+
 async def test_another_question_gets_no_earlier_answer() -> None:
     model = guarded(a=ScriptedModel("forty-two", StatusError(529)))
     await model.ainvoke("what is it?")

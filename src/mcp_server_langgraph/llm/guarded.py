@@ -11,7 +11,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from pydantic import PrivateAttr
 
-from mcp_server_langgraph.resilience import Fallback, LastGood, Rung
+from mcp_server_langgraph.resilience import Fallback, LastGood, Rejected, Rung
 from mcp_server_langgraph.resilience.integrations.langchain import (
     ModelClassifier,
     ModelFailure,
@@ -92,7 +92,8 @@ class GuardedChatModel(ResilientChatModel):
 
 
 def _rung(last: LastGood) -> Fallback:
-    return Fallback(Rung(last, source="earlier answer"))
+    """Also for whom our own limits keep from asking: where all places are taken by calls that hang, for one."""
+    return Fallback(Rung(last, source="earlier answer", also=(Rejected,)))
 
 
 def _nobody(failures: Mapping[str, Exception], last: Exception) -> Exception:
