@@ -112,6 +112,10 @@ _CALLERS: Final[dict[str, frozenset[str]]] = {
 # The caller's own pool is too small. redis-py calls that a lost connection.
 _OWN_LIMITS: Final[dict[str, frozenset[str]]] = {"redis": frozenset({"MaxConnectionsError"})}
 
+# What uvloop raises for a write to a connection that is lost already, where asyncio's own loop would say nothing or
+# raise a ConnectionError (https://github.com/MagicStack/uvloop/issues/506). redis-py lets it through.
+_UVLOOP_LOST: Final = "the handler is closed"
+
 _TOO_MANY: Final = 429
 _REQUEST_TIMEOUT: Final = 408
 _NOT_IMPLEMENTED: Final = 501
@@ -130,6 +134,8 @@ def classify(exc: BaseException) -> Verdict:
     if not isinstance(exc, Exception):
         return NEUTRAL
     verdict, mute = _judge_type(type(exc))
+    if type(exc) is RuntimeError and str(exc).endswith(_UVLOOP_LOST):
+        return DOWN
     if verdict is DOWN and isinstance(exc.__cause__, errors.ResilienceError):
         return _of_ours(exc.__cause__)  # an SDK's name for what we said below it
     if mute and FACTS.isdisjoint(exc.__dict__):
