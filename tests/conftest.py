@@ -1,6 +1,7 @@
 """For every test: a fresh registry, and for an ``async def`` a loop; ``events`` for those that ask for them.
 
-The loop's time is virtual, or real where a test is marked ``real_time``.
+The loop's time is virtual, or real where a test is marked ``real_time``; with ``like_the_server`` it is of the kind that
+the server runs on.
 """
 
 from __future__ import annotations
@@ -82,17 +83,26 @@ def _runner(pyfuncitem: pytest.Function) -> Callable[[Coroutine[Any, Any, object
     mark = pyfuncitem.get_closest_marker("real_time")
     if mark is None:
         return functools.partial(run, strict=True)
-    return functools.partial(_run_in_real_time, limit=mark.kwargs.get("limit", REAL_TIME_LIMIT))
+    return functools.partial(_run_in_real_time, **mark.kwargs)
 
 
-def _run_in_real_time(test: Coroutine[Any, Any, object], limit: float) -> None:
+def _run_in_real_time(
+    test: Coroutine[Any, Any, object], limit: float = REAL_TIME_LIMIT, like_the_server: bool = False
+) -> None:
     async def main() -> list[str]:
         async with asyncio.timeout(limit):
             await test
         return await _leftovers()
 
-    leftovers = asyncio.run(main())
+    with asyncio.Runner(loop_factory=_servers_loop() if like_the_server else None) as runner:
+        leftovers = runner.run(main())
     assert not leftovers, f"tasks were left pending: {leftovers}"
+
+
+def _servers_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    from mcp_server_langgraph.server.main import loop_factory  # takes a second to import, and few tests need it
+
+    return loop_factory()
 
 
 async def _leftovers() -> list[str]:

@@ -22,7 +22,7 @@ from mcp_server_langgraph.server.transports import serve_http, serve_stdio
 from mcp_server_langgraph.server.wiring import wire
 from mcp_server_langgraph.settings import Settings, load
 
-__all__ = ["run"]
+__all__ = ["loop_factory", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +37,18 @@ def run(settings: Settings, transport: Transport, environment: Callable[[], Mapp
         logger.warning(
             "listening beyond loopback with the local development identity: every caller is the same user"
         )
-    loop_factory = None
-    if find_spec("uvloop") is not None:
-        import uvloop
-
-        loop_factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=loop_factory) as runner:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(settings, transport, environment))
     return 0
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's where it is installed; None: asyncio's own."""
+    if find_spec("uvloop") is None:
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 async def _serve(
