@@ -1,7 +1,7 @@
 """For every test: a fresh registry, and for an ``async def`` a loop; ``events`` for those that ask for them.
 
-The loop's time is virtual, or real where a test is marked ``real_time``; with ``like_the_server`` it is of the kind that
-the server runs on.
+The loop's time is virtual, or real where a test is marked ``real_time``; with ``like_the_server`` it is a loop of the
+kind that the server runs on.
 """
 
 from __future__ import annotations
@@ -100,7 +100,9 @@ def _run_in_real_time(
 
 
 def _servers_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    from mcp_server_langgraph.server.main import loop_factory  # takes a second to import, and few tests need it
+    from mcp_server_langgraph.server.main import (
+        loop_factory,
+    )  # takes a second to import, and few tests need it
 
     return loop_factory()
 

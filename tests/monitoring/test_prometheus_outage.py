@@ -116,6 +116,22 @@ async def test_a_query_that_is_slow_by_nature_is_waited_for_again(server: FakePr
         assert (await client.query("up")).stale is False
 
 
+async def test_a_query_that_has_become_slow_is_not_stale_for_ever(server: FakePrometheus) -> None:
+    class Clock:
+        now = 0.0
+
+        def __call__(self) -> float:
+            return self.now
+
+    clock = Clock()
+    async with aclosing(client_of(server, patience=Patience(clock=clock))) as client:
+        await client.query("up")
+        server.delay(0.8)
+        assert (await client.query("up")).stale is True
+        clock.now += 120.0
+        assert (await client.query("up")).stale is False
+
+
 async def test_a_prometheus_that_has_too_many_queries_is_answered_for_too(server: FakePrometheus) -> None:
     async with aclosing(client_of(server)) as client:
         await client.query("up")

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from tests.faults.house import Call
-from tests.faults.scene import Scene, url_of
+from tests.faults.scene import Ask, Scene, url_of
 from tests.support.faulty_proxy import FaultyProxy
 from tests.support.process import Process
 from tests.support.prometheus_server import PrometheusServer
@@ -32,6 +32,12 @@ class PrometheusScene(Scene):
 
     def variables(self, proxy: FaultyProxy) -> dict[str, str]:
         return super().variables(proxy) | {"PROMETHEUS_URL": url_of(proxy)}
+
+    async def prepare(self, ask: Ask) -> None:
+        await super().prepare(ask)
+        await super().prepare(
+            ask
+        )  # the first answer of a server that has just started takes longer than any other
 
     def known(self) -> Call:
         return self.chat("alice", "metrics of `vector(1)`")
