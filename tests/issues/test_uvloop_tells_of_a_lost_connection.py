@@ -27,9 +27,8 @@ async def write_to_a_lost_connection() -> None:
 
 
 def test_it_is_unavailability() -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        with pytest.raises(RuntimeError) as raised:
-            runner.run(write_to_a_lost_connection())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(RuntimeError) as raised:
+        runner.run(write_to_a_lost_connection())
     verdict = classify(raised.value)
     assert (verdict.outcome, verdict.retryable, verdict.unavailable) == (Outcome.FAILURE, True, True)
 

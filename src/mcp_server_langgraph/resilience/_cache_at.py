@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Hashable, Iterator
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from . import events
 from ._machines.flights import Flight, Flights, own_copy
 from ._machines.store import Known
 from ._memory import NOTHING
-from .deadline import now, passed
+from .deadline import current_deadline, now, passed
 from .degradation import note_degradation
 from .errors import DeadlineExceeded, TimedOut
 from .metrics import Sample
@@ -110,7 +111,7 @@ class CacheAt(Policy):
         if under_way is not None and under_way in _LEADING.get():
             return await self._ask(key, call, proceed)
         me: Who = asyncio.get_running_loop().create_future()
-        flight = flights.board(question, me)
+        flight = flights.board(question, me, math.inf if under_way is None else _until())
         answer = None
         try:
             if flight.leader is not me:
@@ -164,6 +165,12 @@ class _Failed:
     """An error for those who waited."""
 
     exc: Exception
+
+
+def _until() -> float:
+    """When who asks now gives up, on the loop's clock."""
+    deadline = current_deadline()
+    return math.inf if deadline is None else deadline.when
 
 
 def _leave(reset: Token[tuple[Flight[Who], ...]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -16,19 +17,21 @@ from mcp_server_langgraph.resilience._machines.flights import Flight, Flights, o
 
 
 class FlightsAgainstQueues(RuleBasedStateMachine):
-    """The model is one plain list a question: its first asks, the others wait."""
+    """The model is one plain list a question: its first asks, the others wait, each until its own time."""
 
     def __init__(self) -> None:
         super().__init__()
         self.flights: Flights[int] = Flights()
         self.queues: dict[str, list[int]] = {}
         self.at: dict[int, Flight[int]] = {}
+        self.until: dict[int, float] = {}
         self.people = 0
 
-    @rule(key=st.sampled_from("abc"))
-    def board(self, key: str) -> None:
+    @rule(key=st.sampled_from("abc"), until=st.sampled_from([1.0, 2.0, math.inf]))
+    def board(self, key: str, until: float) -> None:
         self.people += 1
-        flight = self.flights.board(key, self.people)
+        self.until[self.people] = until
+        flight = self.flights.board(key, self.people, until)
         self.queues.setdefault(key, []).append(self.people)
         self.at[self.people] = flight
         assert (flight.leader == self.people) == (self.queues[key][0] == self.people)
@@ -42,7 +45,14 @@ class FlightsAgainstQueues(RuleBasedStateMachine):
         led = self.queues[key][0] == who
         self.queues[key].remove(who)
         told = self.flights.gave_up(flight, who)
-        assert told == (self.queues[key][0] if led and self.queues[key] else None)
+        if led and self.queues[key]:
+            latest = max(self.until[other] for other in self.queues[key])
+            heir = next(other for other in self.queues[key] if self.until[other] == latest)
+            self.queues[key].remove(heir)
+            self.queues[key].insert(0, heir)
+            assert told == heir
+        else:
+            assert told is None
         if not self.queues[key]:
             del self.queues[key]
 

@@ -1,8 +1,10 @@
 """The machine of single-flight: of all who ask the same thing at once, one asks and the others wait. Pure.
 
 A *flight* is one question under way. Who finds none leads it; who comes later waits. A leader who gives up hands over
-to the one who has waited longest, so that there is never more than one of them, and never nobody while somebody waits.
-An answer (or an error) ends the flight for all.
+to the one who has most time left, of equals to the one who has waited longest, so that there is never more than one of
+them, and never nobody while somebody waits. (The one who has waited longest would often have hardly any time left, and
+the next one hardly more: a dependency that hangs would be asked by one after the other, and never for long enough to be
+found out.) An answer (or an error) ends the flight for all.
 
 Source: golang.org/x/sync/singleflight, where the leader's cancellation fails everybody who waits.
 """
@@ -10,6 +12,7 @@ Source: golang.org/x/sync/singleflight, where the leader's cancellation fails ev
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
@@ -17,14 +20,14 @@ Who = TypeVar("Who")
 
 
 class Flight(Generic[Who]):
-    """One question under way: who asks, and who waits (in the order in which they came)."""
+    """One question under way: who asks, and who waits (in the order in which they came), each until when."""
 
     __slots__ = ("key", "leader", "waiting")
 
     def __init__(self, key: Hashable, leader: Who) -> None:
         self.key = key
         self.leader: Who | None = leader
-        self.waiting: dict[Who, None] = {}
+        self.waiting: dict[Who, float] = {}
 
 
 class Flights(Generic[Who]):
@@ -42,13 +45,13 @@ class Flights(Generic[Who]):
         """The flight that asks this now."""
         return self._current.get(key)
 
-    def board(self, key: Hashable, who: Who) -> Flight[Who]:
-        """Join the flight, or lead a new one (then ``leader`` is ``who``)."""
+    def board(self, key: Hashable, who: Who, until: float = math.inf) -> Flight[Who]:
+        """Join the flight, or lead a new one (then ``leader`` is ``who``). ``until``: when ``who`` will give up."""
         flight = self._current.get(key)
         if flight is None:
             flight = self._current[key] = Flight(key, who)
         else:
-            flight.waiting[who] = None
+            flight.waiting[who] = until
         return flight
 
     def gave_up(self, flight: Flight[Who], who: Who) -> Who | None:
@@ -56,7 +59,7 @@ class Flights(Generic[Who]):
         if flight.leader is not who:
             flight.waiting.pop(who, None)
             return None
-        flight.leader = next(iter(flight.waiting), None)
+        flight.leader = max(flight.waiting, key=flight.waiting.__getitem__, default=None)
         if flight.leader is None:
             self._over(flight)
             return None
