@@ -55,12 +55,25 @@ def page(machine_line: str) -> str:
         "Each row is 30 s of 20 tool calls a second that begin with the fault (`python -m benchmarks.faults`), made by "
         "several users on a server with default settings, in a process of its own. `requests` and `connections` are "
         "what reached the service in that time.",
+        "",
+        "## The 95th percentile, ms",
+        "",
+        table(("", *SCENES), [[fault, *_of_each_service(fault, rows)] for fault in CELLS]),
     ]
     for service in SCENES:
         own = [row for row in rows if row.service == service]
         if own:
             lines += ["", f"## {service}", "", table(_HEADER, [_row(row) for row in own])]
     return "\n".join(lines) + "\n"
+
+
+def _of_each_service(fault: str, rows: list[Measured]) -> list[str]:
+    p95 = {row.service: row.p95 for row in rows if row.fault == fault}
+    return [_against_target(p95[service]) if service in p95 else "" for service in SCENES]
+
+
+def _against_target(seconds: float) -> str:
+    return f"{seconds * 1000:.0f}" if seconds < TARGET else f"**{seconds * 1000:,.0f}**"
 
 
 def _row(row: Measured) -> list[str]:

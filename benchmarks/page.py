@@ -40,9 +40,8 @@ def render(page: str) -> str:
     soak = _tables((RESULTS / "soak.md").read_text(encoding="utf-8"))
     blocks |= {"soak": soak[0][0], "soak_traced": soak[2][0]}
     blocks |= {"tenacity": _tenacity()}
-    blocks |= {"shared": _tables((RESULTS / "shared.md").read_text(encoding="utf-8"))[0][0]}
-    blocks |= {"sessions": _tables((RESULTS / "sessions.md").read_text(encoding="utf-8"))[0][0]}
-    blocks["agent"] = _tables((RESULTS / "agent.md").read_text(encoding="utf-8"))[0][0]
+    for name in ("agent", "faults", "garbage", "sessions", "shared"):
+        blocks[name] = _tables((RESULTS / f"{name}.md").read_text(encoding="utf-8"))[0][0]
     blocks |= {name: _tables(_read("cost", PREFERRED))[index][0] for index, name in _OTHERS.items()}
     return _BLOCK.sub(lambda found: f"{found['begin']}{blocks[found['name']]}\n{found['end']}", page)
 

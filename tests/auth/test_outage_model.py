@@ -11,7 +11,10 @@ from mcp_server_langgraph.auth._outage import OutageEvidence
 
 PRINCIPALS = st.sampled_from(["ann", "bob", "cid", "dan"])
 QUESTIONS = st.builds(
-    Question, st.sampled_from(["user:ann", "user:bob"]), st.just("viewer"), st.sampled_from(["doc:1", "doc:2"])
+    Question,
+    st.sampled_from(["user:ann", "user:bob"]),
+    st.just("viewer"),
+    st.sampled_from(["doc:1", "doc:2"]),
 )
 SECONDS = st.sampled_from([5.0, 10.0, 20.0])
 NEEDED, WINDOW, PROBE_AGE = 2, 20.0, 10.0

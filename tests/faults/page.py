@@ -31,7 +31,7 @@ is missing and what stood in for it, or an *error* that says what is unavailable
 
 The bounds hold under the settings of the tests, which wait less between attempts (up to 0.02, 0.04 s) and keep a
 circuit open for half a second. What callers wait under the defaults, 20 calls a second from the first moment of the
-fault on, is measured by `python -m benchmarks.faults`.
+fault on, is measured for every cell: see [the benchmarks](benchmarks.md#while-a-service-fails).
 
 ## The faults
 

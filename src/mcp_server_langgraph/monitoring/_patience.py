@@ -38,7 +38,7 @@ class Patience:
     """
 
     def __init__(
-        self, least: float = 0.4, *, limit: int = 256, clock: Callable[[], float] | None = None
+        self, least: float = 0.3, *, limit: int = 256, clock: Callable[[], float] | None = None
     ) -> None:
         self._least = least
         self._limit = limit
