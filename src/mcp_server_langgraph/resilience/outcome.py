@@ -112,9 +112,13 @@ _CALLERS: Final[dict[str, frozenset[str]]] = {
 # The caller's own pool is too small. redis-py calls that a lost connection.
 _OWN_LIMITS: Final[dict[str, frozenset[str]]] = {"redis": frozenset({"MaxConnectionsError"})}
 
-# What uvloop raises for a write to a connection that is lost already, where asyncio's own loop would say nothing or
-# raise a ConnectionError (https://github.com/MagicStack/uvloop/issues/506). redis-py lets it through.
-_UVLOOP_LOST: Final = "the handler is closed"
+# On uvloop a lost connection may be told by errors that look like bugs, where asyncio's own loop says nothing or raises
+# a ConnectionError: by a write to it (https://github.com/MagicStack/uvloop/issues/506; redis-py lets that through), and
+# by a look at its socket (anyio 4, and so httpx, where it was reset as soon as it was made). The ends of their texts.
+_LOST_ON_UVLOOP: Final[dict[type, str]] = {
+    AttributeError: "'NoneType' object has no attribute 'getpeername'",
+    RuntimeError: "the handler is closed",
+}
 
 _TOO_MANY: Final = 429
 _REQUEST_TIMEOUT: Final = 408
@@ -134,7 +138,8 @@ def classify(exc: BaseException) -> Verdict:
     if not isinstance(exc, Exception):
         return NEUTRAL
     verdict, mute = _judge_type(type(exc))
-    if type(exc) is RuntimeError and str(exc).endswith(_UVLOOP_LOST):
+    told = _LOST_ON_UVLOOP.get(type(exc))
+    if told is not None and str(exc).endswith(told):
         return DOWN
     if verdict is DOWN and isinstance(exc.__cause__, errors.ResilienceError):
         return _of_ours(exc.__cause__)  # an SDK's name for what we said below it
