@@ -2,12 +2,8 @@
 
 from typing import Any
 
-from mcp_server_langgraph.monitoring.prometheus_client import (
-    PrometheusClient,
-)
-from mcp_server_langgraph.resilience import (
-    Pipeline,
-)
+from mcp_server_langgraph.monitoring.prometheus_client import PrometheusClient
+from mcp_server_langgraph.resilience import Pipeline
 from tests.support.http_server import HttpServer, Request, Response
 
 __all__ = ["NOW", "FakePrometheus", "Wall", "client_of", "error"]

@@ -157,6 +157,22 @@ async def test_while_the_circuit_is_open_nothing_is_asked_and_the_last_result_an
         assert server.count() == before
 
 
+@pytest.mark.parametrize(("points", "kept"), [(20_000, True), (20_001, False)])
+async def test_an_answer_of_very_many_points_is_not_kept(
+    server: FakePrometheus, points: int, kept: bool
+) -> None:
+    values = [[NOW + number, "1"] for number in range(points)]
+    server.data = {"resultType": "matrix", "result": [{"metric": {}, "values": values}]}
+    async with aclosing(client_of(server)) as client:
+        await client.query("up")
+        server.fail(500)
+        if kept:
+            assert (await client.query("up")).stale is True
+        else:
+            with pytest.raises(PrometheusUnavailable):
+                await client.query("up")
+
+
 async def test_the_last_result_of_another_query_never_answers(server: FakePrometheus) -> None:
     async with aclosing(client_of(server)) as client:
         await client.query("up")
