@@ -23,7 +23,7 @@ __all__ = ["main", "parser"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until stopped by Ctrl-C or SIGTERM, or until one of the programs ends; the exit code."""
+    """Run until stopped by Ctrl-C or SIGTERM, or until the server ends, whatever else does; the exit code."""
     options, rest = parser().parse_known_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     with _folder(options.dir) as folder, ExitStack() as stack:
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             server.start()
             _wait([server])
             print(_told([*services, server]), flush=True)
-            return _watch([*services, server])
+            return _watch(services, server)
         except (Missing, DidNotStart) as error:
             print(f"--with-components: {error}", file=sys.stderr)
             return 1
@@ -123,9 +123,9 @@ def _wait(services: Sequence[Service]) -> None:
 
 def _told(services: Sequence[Service]) -> str:
     """Where everything is, and how to ask."""
-    rows = [(service.name, service.where, str(service.log)) for service in services]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    table = [f"{name:<{widths[0]}}  {where:<{widths[1]}}  {log}" for name, where, log in rows]
+    rows = [(service.name, service.where, f"pid {service.pid}", str(service.log)) for service in services]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     where = {service.name: service.where for service in services}
     ask = [sys.executable, str(REPOSITORY / "deploy" / "local" / "ask.py"), where["keycloak"]]
     asked = [*ask, f"{where['server']}/mcp", "alice", "What is 6 * 7?"]
@@ -133,12 +133,15 @@ def _told(services: Sequence[Service]) -> str:
     return "\n".join(["", *table, "", hint, shlex.join(asked), ""])
 
 
-def _watch(services: Sequence[Service]) -> int:
-    while True:
-        for service in services:
-            if service.ended():
-                raise DidNotStart(f"{service.name} ended; {service.log} says why")
+def _watch(services: Sequence[Service], server: Service) -> int:
+    """Say which service has ended, and go on for as long as the server does: that is what it is for."""
+    left = list(services)
+    while not server.ended():
+        for service in [each for each in left if each.ended()]:
+            left.remove(service)
+            print(f"{service.name} has ended ({service.log}); the server goes on", file=sys.stderr)
         time.sleep(0.5)
+    raise DidNotStart(f"{server.name} ended; {server.log} says why")
 
 
 def _stop(service: Service) -> None:

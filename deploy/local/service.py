@@ -43,6 +43,11 @@ class Service:
     def log(self) -> Path:
         return self.folder / f"{self.name}.log"
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process; None where it was never started."""
+        return None if self.process is None else self.process.pid
+
     def start(self) -> None:
         """Start it; it ends with us, however we end, and not by a Ctrl-C that is meant for us."""
         program, *arguments = self.command

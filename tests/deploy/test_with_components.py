@@ -38,11 +38,12 @@ class Running:
         environment = {**clean_environment({}), "PYTHONPATH": path}
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         self.where: dict[str, str] = {}
+        self.pids: dict[str, int] = {}
         assert self.process.stdout is not None
         for line in self.process.stdout:
             words = line.split()
             if words and words[0] in NAMES:
-                self.where[words[0]] = words[1]
+                self.where[words[0]], self.pids[words[0]] = words[1], int(words[3])
             if "ask.py" in line:
                 self.command = line
                 return
@@ -116,8 +117,20 @@ def test_the_command_that_it_shows_can_be_copied(running: Running) -> None:
     assert "42" in done.stdout, done.stderr
 
 
+@pytest.mark.real_time(limit=120)
+async def test_the_server_goes_on_without_a_service_that_was_killed(running: Running) -> None:
+    server, keycloak = f"{running.where['server']}/mcp", running.where["keycloak"]
+    alice = await asyncio.to_thread(token_of, keycloak, "alice")
+    await ask(server, alice, "What is 6 * 7?")
+    os.kill(running.pids["openfga"], signal.SIGKILL)
+    await asyncio.sleep(2)
+    assert "42" in await ask(server, alice, "What is 6 * 7?")
+    assert running.process.poll() is None
+
+
 def test_told_to_stop_it_stops_all_that_it_started(running: Running) -> None:
-    ports = [int(urllib.parse.urlsplit(where).port or 0) for where in running.where.values()]
+    alive = [where for name, where in running.where.items() if name != "openfga"]
+    ports = [int(urllib.parse.urlsplit(where).port or 0) for where in alive]
     assert all(accepts(port) for port in ports)
     assert running.stop() == 0
     assert [port for port in ports if accepts(port)] == []
