@@ -1,6 +1,6 @@
 """What callers wait and get while a service fails, under the server's default settings, cell by cell.
 
-    python -m benchmarks.faults                      # all cells, some 45 minutes
+    python -m benchmarks.faults                      # all cells, an hour
     python -m benchmarks.faults --only redis openfga:503 --seconds 10
     python -m benchmarks.faults --page               # only write the page anew
 

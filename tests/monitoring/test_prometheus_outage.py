@@ -21,7 +21,7 @@ from mcp_server_langgraph.resilience import (
     registry,
 )
 from mcp_server_langgraph.resilience.config import Settings, install
-from tests.monitoring.fake_prometheus import NOW, FakePrometheus, client_of, error
+from tests.monitoring.fake_prometheus import NOW, FakePrometheus, Wall, client_of, error
 
 pytestmark = [pytest.mark.real_time, pytest.mark.usefixtures("quick_retries")]
 
@@ -117,13 +117,7 @@ async def test_a_query_that_is_slow_by_nature_is_waited_for_again(server: FakePr
 
 
 async def test_a_query_that_has_become_slow_is_not_stale_for_ever(server: FakePrometheus) -> None:
-    class Clock:
-        now = 0.0
-
-        def __call__(self) -> float:
-            return self.now
-
-    clock = Clock()
+    clock = Wall()
     async with aclosing(client_of(server, patience=Patience(clock=clock))) as client:
         await client.query("up")
         server.delay(0.8)
