@@ -56,6 +56,7 @@ class FaultyProxy:
         self._target_port = target_port
         self._split = split
         self._carried = 0
+        self._tried_before = 0
         self._sickness = _WELL
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -66,7 +67,7 @@ class FaultyProxy:
         self._thread = LoopThread(f"faulty-proxy-{self.port}")
 
     def __enter__(self) -> Self:
-        connects(self.port)
+        self._tried_before = connects(self.port)  # of a server that had the port before
         self._thread.run(self._listen())
         return self
 
@@ -77,7 +78,8 @@ class FaultyProxy:
     @property
     def tries(self) -> int:
         """Requests that clients in this process sent or tried to: those that arrived, and connections without one."""
-        return sum(self.requests.values()) + max(connects(self.port), self.accepted) - self._carried
+        tried = connects(self.port) - self._tried_before
+        return sum(self.requests.values()) + max(tried, self.accepted) - self._carried
 
     def become(self, sickness: Sickness) -> None:
         """Be sick from now on, also on connections that are open."""

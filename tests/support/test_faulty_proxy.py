@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.faulty_proxy import FaultyProxy, Sickness
 from tests.support.http_server import HttpServer, Request, Response
+from tests.support.ports import free_port
 from tests.support.requests_in import HTTP, REDIS
 
 
@@ -56,6 +57,16 @@ def test_a_sick_proxy_fails_as_it_is_told_until_it_is_healed(
         assert proxy.tries == tries, "also those that nobody accepted"
     proxy.heal()
     assert ask(proxy).status_code == 200
+
+
+def test_tries_at_a_server_that_had_the_port_before_are_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setattr("tests.support.faulty_proxy.free_port", lambda: port)
+    with Hello() as server:
+        for _ in range(2):
+            with FaultyProxy(server.port, HTTP) as proxy:
+                ask(proxy)
+                assert proxy.tries == 1
 
 
 def test_an_answer_in_the_services_stead_never_reaches_it(proxy: FaultyProxy) -> None:
