@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mcp_server_langgraph.resilience import Event, registry, subscribe
 from mcp_server_langgraph.resilience.testing import run
@@ -23,8 +24,12 @@ pytest_plugins = ["tests.support.report", "tests.support.services"]
 
 AsyncTest = Callable[..., Coroutine[Any, Any, object]]
 
-REAL_TIME_LIMIT = 60.0
+REAL_TIME_LIMIT = 120.0
 """Seconds; ``@pytest.mark.real_time(limit=...)`` sets another."""
+
+# How long an example takes is the machine's affair: one pause of it is no failure.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
