@@ -21,11 +21,31 @@ from mcp_types import TextContent
 
 from tests.support.ports import HOST, free_port
 
-__all__ = ["RunningServer", "chat", "eventually", "running_server", "stdio_server", "text_of"]
+__all__ = [
+    "UNHURRIED",
+    "RunningServer",
+    "chat",
+    "chat_until_whole",
+    "eventually",
+    "running_server",
+    "stdio_server",
+    "text_of",
+]
 
 COMMAND = [sys.executable, "-m", "mcp_server_langgraph.cli", "serve"]
-START_WITHIN = 120.0
+START_WITHIN = 200.0
 """Seconds; it takes two or three of a processor, which may be shared with many other tests."""
+UNHURRIED = {
+    "MCP_SHED_MAX_LAG": "60",
+    **{
+        f"{service}_{name}": "60"
+        for service in ("KEYCLOAK", "OPENFGA", "REDIS", "DATABASE")
+        for name in ("ATTEMPT_TIMEOUT", "TIMEOUT")
+    },
+}
+"""Settings of a server on a machine that may be busy: to be late is no reason to refuse a call or to give a service up.
+What refuses connections, or ends them, fails as fast as ever.
+"""
 _OURS = ("LLM_", "REDIS_", "KEYCLOAK_", "OPENFGA_", "PROMETHEUS_", "LOG_", "CIRCUIT_", "RETRY_", "DRAIN_")
 
 
@@ -45,7 +65,7 @@ class RunningServer:
         self._log = log
 
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(self.base + path, timeout=10)
+        return httpx2.get(self.base + path, timeout=30)
 
     def ready(self) -> dict[str, Any]:
         """What readiness says, whatever its status code."""
@@ -53,8 +73,8 @@ class RunningServer:
         return body
 
     def log(self) -> list[dict[str, Any]]:
-        """The log lines so far; every line is JSON."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        """The log lines so far; every line is JSON. The last may be half written."""
+        return [json.loads(line) for line in self._log.read_text().rpartition("\n")[0].splitlines()]
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -75,12 +95,12 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(folder: Path, *arguments: str, **variables: str) -> Iterator[RunningServer]:
-    """A server on a free port with these variables, started and at last stopped by its pid."""
+    """A server on a free port with these variables, `UNHURRIED` else; started, and at last stopped by its pid."""
     port = free_port()
     log = folder / f"server-{port}.log"
     command = [*COMMAND, "--port", str(port), *arguments]
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command, stderr=stderr, env=clean_environment(variables))
+        process = subprocess.Popen(command, stderr=stderr, env=clean_environment(UNHURRIED | variables))
     server = RunningServer(process, port, log)
     try:
         server.wait_until_started()
@@ -93,10 +113,12 @@ def running_server(folder: Path, *arguments: str, **variables: str) -> Iterator[
 def stdio_server(**variables: str) -> StdioServerParameters:
     """How a client starts the server over stdio."""
     arguments = [*COMMAND[1:], "--transport", "stdio"]
-    return StdioServerParameters(command=COMMAND[0], args=arguments, env=clean_environment(variables))
+    return StdioServerParameters(
+        command=COMMAND[0], args=arguments, env=clean_environment(UNHURRIED | variables)
+    )
 
 
-async def eventually(condition: Callable[[], bool], within: float = 20.0) -> None:
+async def eventually(condition: Callable[[], bool], within: float = 60.0) -> None:
     """Wait until the condition, which may block, holds. Raises TimeoutError."""
     async with asyncio.timeout(within):
         while not await asyncio.to_thread(condition):
@@ -110,6 +132,18 @@ async def chat(client: Client, message: str, conversation_id: str | None = None)
     assert not result.is_error, result.content
     assert result.structured_content is not None
     return result.structured_content
+
+
+async def chat_until_whole(
+    client: Client, message: str, conversation_id: str | None = None
+) -> dict[str, Any]:
+    """The first answer of `agent_chat` that lacks nothing: on a busy machine a service that is well may come late."""
+    async with asyncio.timeout(60):
+        while True:
+            with contextlib.suppress(AssertionError):
+                answer = await chat(client, message, conversation_id)
+                if not answer["degraded"]:
+                    return answer
 
 
 def text_of(content: Any) -> str:

@@ -10,7 +10,6 @@ import pytest
 
 from mcp_server_langgraph import cli
 from mcp_server_langgraph.resilience import config
-from mcp_server_langgraph.resilience.config import Settings
 from mcp_server_langgraph.server.checkup import examined
 from mcp_server_langgraph.settings import load
 
@@ -32,7 +31,6 @@ def test_every_client_of_the_server_is_found_behind_its_pipeline_and_nothing_is_
     settings, resilience = load(EVERYTHING)
     config.install(resilience)
     report = examined(settings)
-    config.install(Settings())
     clients = {found.path[-1].partition(" ")[0] for found in report.diagnoses}
     assert clients == {
         "httpx2.AsyncClient",

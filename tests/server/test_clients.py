@@ -23,6 +23,7 @@ from mcp_server_langgraph.resilience import Pipeline, Timeout, config
 from mcp_server_langgraph.server.identity import Caller
 from mcp_server_langgraph.server.wiring import Wired, wire
 from mcp_server_langgraph.settings import load
+from tests.server.running import UNHURRIED
 from tests.server.test_services import MODEL
 from tests.support.client_watch import ClientWatch, watching
 from tests.support.http_server import HttpServer, Request, Response
@@ -58,7 +59,7 @@ def started(*servers: Any) -> Iterator[None]:
 @contextlib.asynccontextmanager
 async def wired(variables: dict[str, str]) -> Any:
     """The services as the server makes them, with all that they do in the background."""
-    settings, resilience = load({"RETRY_STOP_AFTER_ATTEMPT": "1", **variables})
+    settings, resilience = load({**UNHURRIED, "RETRY_STOP_AFTER_ATTEMPT": "1", **variables})
     config.install(resilience)
     built = wire(settings)
     try:
@@ -144,7 +145,7 @@ async def drive(built: Wired, token: str) -> None:
     )
 
 
-@pytest.mark.real_time(limit=60)
+@pytest.mark.real_time
 @pytest.mark.parametrize("url", ["redis+sentinel://{}/main", "redis+cluster://{}", "rediss://{}"])
 async def test_redis_behind_sentinel_in_a_cluster_or_over_tls_too(url: str) -> None:
     with watching() as watch:

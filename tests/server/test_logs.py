@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcp_server_langgraph.resilience import CircuitOpen
-from mcp_server_langgraph.server.logs import JsonFormatter, configure_logging
+from mcp_server_langgraph.server.logs import _TALKATIVE, JsonFormatter, configure_logging
 
 
 @pytest.fixture
@@ -86,6 +86,7 @@ def test_all_logs_go_to_stderr_and_libraries_do_not_chat(
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     level = root.level
+    levels = {logger: logger.level for name in _TALKATIVE for logger in [logging.getLogger(name)]}
     try:
         configure_logging("DEBUG", "text")
         logging.getLogger("mcp_server_langgraph.x").debug("ours", extra={"fields": {"a": 1}})
@@ -94,6 +95,8 @@ def test_all_logs_go_to_stderr_and_libraries_do_not_chat(
         logging.getLogger("httpx2").info("POST http://user:password@host")
     finally:
         root.setLevel(level)
+        for logger, before in levels.items():
+            logger.setLevel(before)
         logging.getLogger("mcp_server_langgraph").setLevel(logging.NOTSET)
         logging.captureWarnings(False)
     printed = capsys.readouterr()

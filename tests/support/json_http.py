@@ -32,7 +32,7 @@ def send(
     json_body: Any = None,
     form: Mapping[str, str] | None = None,
     headers: Mapping[str, str] | None = None,
-    timeout: float = 30.0,
+    timeout: float = 60.0,
 ) -> Answer:
     """Raises OSError or HTTPException where no answer comes."""
     parts = urlsplit(url)

@@ -35,7 +35,7 @@ async def code_grant(keycloak: KeycloakProcess, client_id: str, user: str, passw
         "code_challenge": base64.urlsafe_b64encode(digest).rstrip(b"=").decode(),
     }
     endpoint = f"{keycloak.issuer}/protocol/openid-connect"
-    async with httpx2.AsyncClient(timeout=30) as browser:
+    async with httpx2.AsyncClient(timeout=60) as browser:
         page = await browser.get(f"{endpoint}/auth", params=asked)
         found = re.search(r'action="([^"]+)"', page.text)
         assert found is not None, page.text
@@ -73,7 +73,7 @@ async def dpop_grant(keycloak: KeycloakProcess, client_id: str, user: str, passw
         "username": user,
         "password": password,
     }
-    async with httpx2.AsyncClient(timeout=30) as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         tokens = (await client.post(url, data=form, headers={"dpop": proof})).json()
     assert tokens["token_type"] == "DPoP", tokens
     return str(tokens["access_token"])

@@ -14,7 +14,7 @@ __all__ = ["LlmockServer"]
 
 
 class LlmockServer:
-    """Runs `llmock serve` on a free port. The methods block, for less than half a minute."""
+    """Runs `llmock serve` on a free port. The methods block, for less than two minutes."""
 
     def __init__(self, folder: Path) -> None:
         self._log = folder / "llmock.log"
@@ -39,13 +39,13 @@ class LlmockServer:
         ]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until_accepting(self.port, within=30)
+        wait_until_accepting(self.port, within=120)
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(60)
 
     def script(self, *behaviors: dict[str, Any]) -> None:
         """Queue behaviours: `{"type": "fail", "status": 429, "retry_after": 1, "times": None}` and the like."""
@@ -71,10 +71,10 @@ class LlmockServer:
             data=None if body is None else json.dumps(body).encode(),
             method=method,
         )
-        give_up = time.monotonic() + 10
+        give_up = time.monotonic() + 60
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=10) as answer:
+                with urllib.request.urlopen(request, timeout=60) as answer:
                     return json.load(answer)
             except ConnectionError:
                 if time.monotonic() > give_up:

@@ -75,7 +75,7 @@ class OpenFGAProcess(OpenFGASteering, Process):
     def _migrate(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         datastore = [f"--{name.replace('_', '-')}={value}" for name, value in self._datastore().items()]
-        subprocess.run([self.program, "migrate", *datastore], check=True, capture_output=True, timeout=60)
+        subprocess.run([self.program, "migrate", *datastore], check=True, capture_output=True, timeout=120)
 
     def _datastore(self) -> dict[str, str]:
         if self._engine == "memory":

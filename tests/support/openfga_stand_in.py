@@ -70,4 +70,4 @@ def _as_dsl(program: str, model: str) -> str:
 
 
 def _run(program: str, *arguments: str) -> str:
-    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30).stdout
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120).stdout

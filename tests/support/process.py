@@ -26,7 +26,7 @@ class Process:
     Port and folder stay the same over restarts. The methods block: `start` for at most `patience` seconds.
     """
 
-    patience = 30.0
+    patience = 120.0
 
     def __init__(self, folder: Path, component: str) -> None:
         self.program = sys.executable if component == _OURS else require(component)
@@ -65,7 +65,7 @@ class Process:
         """End the program at once, as `kill -9` does."""
         process = self._running()
         process.kill()
-        process.wait(10)
+        process.wait(60)
         self._process = None
 
     def terminate(self) -> None:

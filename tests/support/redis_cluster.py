@@ -109,7 +109,7 @@ class RedisCluster:
 
 
 def _until(condition: Any) -> None:
-    give_up = time.monotonic() + 30.0
+    give_up = time.monotonic() + 120.0
     while not condition():
         if time.monotonic() > give_up:
             raise TimeoutError("the cluster does not form")

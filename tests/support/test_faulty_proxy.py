@@ -26,8 +26,8 @@ def proxy() -> Iterator[FaultyProxy]:
         yield before_it
 
 
-def ask(proxy: FaultyProxy) -> httpx2.Response:
-    return httpx2.get(f"http://127.0.0.1:{proxy.port}/path?query", timeout=0.5)
+def ask(proxy: FaultyProxy, timeout: float = 30.0) -> httpx2.Response:
+    return httpx2.get(f"http://127.0.0.1:{proxy.port}/path?query", timeout=timeout)
 
 
 def test_a_well_proxy_passes_on_and_counts(proxy: FaultyProxy) -> None:
@@ -41,7 +41,7 @@ def test_a_well_proxy_passes_on_and_counts(proxy: FaultyProxy) -> None:
     [
         (Sickness("refuse"), httpx2.ConnectError),
         (Sickness("silent"), httpx2.ReadTimeout),
-        (Sickness("slow", seconds=1.0), httpx2.ReadTimeout),
+        (Sickness("slow", seconds=60.0), httpx2.ReadTimeout),
         (Sickness("cut"), httpx2.ReadError),
         (Sickness("answer", answer=b"\x00 no answer\r\n\r\n", then_close=True), httpx2.RemoteProtocolError),
     ],
@@ -53,7 +53,7 @@ def test_a_sick_proxy_fails_as_it_is_told_until_it_is_healed(
     proxy.become(sickness)
     for tries in (1, 2):
         with pytest.raises(error):
-            ask(proxy)
+            ask(proxy, 0.3 if error is httpx2.ReadTimeout else 30.0)
         assert proxy.tries == tries, "also those that nobody accepted"
     proxy.heal()
     assert ask(proxy).status_code == 200
@@ -79,12 +79,12 @@ def test_a_certificate_expires_while_the_proxy_runs(tmp_path: Path) -> None:
     with Hello() as server, FaultyProxy(server.port, HTTP, tmp_path) as proxy:
         trusting = ssl.create_default_context(cafile=proxy.trusted)
         url = f"https://127.0.0.1:{proxy.port}/"
-        assert httpx2.get(url, verify=trusting).status_code == 200
+        assert httpx2.get(url, verify=trusting, timeout=30).status_code == 200
         proxy.become(Sickness("expired"))
         with pytest.raises(httpx2.ConnectError, match="certificate has expired"):
-            httpx2.get(url, verify=trusting)
+            httpx2.get(url, verify=trusting, timeout=30)
         proxy.heal()
-        assert httpx2.get(url, verify=trusting).status_code == 200
+        assert httpx2.get(url, verify=trusting, timeout=30).status_code == 200
 
 
 def test_requests_are_told_apart_however_their_bytes_arrive() -> None:

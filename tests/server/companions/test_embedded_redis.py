@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from mcp_server_langgraph.resilience.errors import SettingsError
 from mcp_server_langgraph.server.companions.redis import EmbeddedRedis, default_folder
-from tests.server.running import chat, eventually, running_server
+from tests.server.running import chat_until_whole, eventually, running_server
 from tests.support.components import require
 
 
@@ -46,20 +46,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("r")
 
 
-@pytest.mark.real_time(limit=120)
+@pytest.mark.real_time(limit=400)
 async def test_a_conversation_survives_a_restart_of_the_server(folder: Path, tmp_path: Path) -> None:
     arguments = ("--with-redis", "--data-dir", str(folder))
     with running_server(tmp_path, *arguments) as first:
         async with Client(first.url) as client:
-            said = await chat(client, "My name is Ada")
+            said = await chat_until_whole(client, "My name is Ada")
         assert said["durable"] is True
         redis = pid_of(socket_of(folder))
         first.signal(signal.SIGTERM)
-        assert first.process.wait(20) == 0
+        assert first.process.wait(60) == 0
         assert not alive(redis)
     with running_server(tmp_path, *arguments) as second:
         async with Client(second.url) as client:
-            again = await chat(client, "What is my name?", said["conversation_id"])
+            again = await chat_until_whole(client, "What is my name?", said["conversation_id"])
         assert "Ada" in again["answer"]
         redis = pid_of(socket_of(folder))
     # Killed, not stopped: the server had no time for anything.
