@@ -1,7 +1,7 @@
 """For every test: a fresh registry, and for an ``async def`` a loop; ``events`` for those that ask for them.
 
-The loop's time is virtual, or real where a test is marked ``real_time``; with ``like_the_server`` it is a loop of the
-kind that the server runs on.
+The loop's time is virtual, or real where a test is marked ``real_time``: then it stands still while the machine does
+not let the process run. With ``like_the_server`` it is a loop of the kind that the server runs on.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 from mcp_server_langgraph.resilience import Event, registry, subscribe
 from mcp_server_langgraph.resilience.testing import run
+from tests.support.own_time import OwnTime, OwnTimeLoop
 
 pytest_plugins = ["tests.support.report", "tests.support.services"]
 
@@ -27,8 +28,10 @@ AsyncTest = Callable[..., Coroutine[Any, Any, object]]
 REAL_TIME_LIMIT = 120.0
 """Seconds; ``@pytest.mark.real_time(limit=...)`` sets another."""
 
-# How long an example takes is the machine's affair: one pause of it is no failure.
-settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# How long an example takes is the machine's affair: one pause of it is no failure. The examples are the same in every
+# run; others are tried with --hypothesis-profile=explore.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("tests", settings.get_profile("explore"), derandomize=True)
 settings.load_profile("tests")
 
 
@@ -99,8 +102,10 @@ def _run_in_real_time(
             await test
         return await _leftovers()
 
-    with asyncio.Runner(loop_factory=_servers_loop() if like_the_server else None) as runner:
-        leftovers = runner.run(main())
+    with OwnTime() as clock:
+        factory = _servers_loop() if like_the_server else functools.partial(OwnTimeLoop, clock)
+        with asyncio.Runner(loop_factory=factory) as runner:
+            leftovers = runner.run(main())
     assert not leftovers, f"tasks were left pending: {leftovers}"
 
 

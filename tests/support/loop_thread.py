@@ -1,9 +1,14 @@
-"""An asyncio loop in a thread of its own: test servers live there, untouched by the loop under test."""
+"""An asyncio loop in a thread of its own: test servers live there, untouched by the loop under test.
+
+Its clock stands still while the process does, as that of the tests' loop.
+"""
 
 import asyncio
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from tests.support.own_time import OwnTime, OwnTimeLoop
 
 __all__ = ["LoopThread"]
 
@@ -14,7 +19,9 @@ class LoopThread:
     """Runs coroutines on a private loop and blocks the caller for their result."""
 
     def __init__(self, name: str) -> None:
-        self._loop = asyncio.SelectorEventLoop()
+        self._clock = OwnTime()
+        self._clock.__enter__()
+        self._loop = OwnTimeLoop(self._clock)
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
@@ -27,6 +34,7 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+        self._clock.__exit__(None, None, None)
 
     async def _cancel_all(self) -> None:
         others = asyncio.all_tasks() - {asyncio.current_task()}
