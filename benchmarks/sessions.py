@@ -32,7 +32,10 @@ def measured(component: str) -> tuple[Outcome, float]:
     """One run against a server, and how many seconds it took."""
     registry.reset()
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder, RedisServer(Path(folder) / "data", component) as server:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RedisServer(Path(folder) / "data", component, appendfsync="always") as server,
+    ):
         outcome = asyncio.run(session_ledger.run(server, Path(folder), WRITES))
     return outcome, time.perf_counter() - began
 

@@ -19,7 +19,7 @@ from mcp_server_langgraph.agent.runner import Agent
 from mcp_server_langgraph.agent.tool import AgentTool
 from mcp_server_langgraph.auth.records import RedisRecords
 from mcp_server_langgraph.auth.session import InMemorySessionStore, RedisSessionStore, SessionStore
-from mcp_server_langgraph.resilience import Pipeline
+from mcp_server_langgraph.resilience import Pipeline, registry
 
 __all__ = ["CutOff", "answers_in_redis", "counting_agent"]
 
@@ -106,6 +106,9 @@ def counting_agent(
 
 
 async def _main(url: str, log: Path, how: str) -> None:
+    # What is tried here is what becomes of the steps, on however busy a machine.
+    registry.reload({"REDIS_ATTEMPT_TIMEOUT": "10"})
+
     async def after_tools() -> None:
         if how == "hang":
             await answers_in_redis(url, "one", "two")
@@ -120,7 +123,7 @@ async def _main(url: str, log: Path, how: str) -> None:
 
         return AgentTool(name, name, _Nothing, run)
 
-    sessions = RedisSessionStore(url, Pipeline.standard("redis"))
+    sessions = RedisSessionStore(url, Pipeline.standard("redis"), patience=10.0)
     records = RedisRecords(url, Pipeline.standard("database"))
     tools = [tool("one"), tool("two")]
     agent = Agent(_Model(after_tools=after_tools), tools, sessions, model_name="x", records=records)

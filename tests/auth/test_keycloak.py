@@ -42,7 +42,7 @@ async def test_an_access_token_tells_who_calls(keycloak: KeycloakServer) -> None
     assert identity.subject == "5f0a2f3e-0000-4000-8000-000000000001"
     assert identity.username == "alice"
     assert identity.roles == {"offline_access", "user", "operator"}
-    assert identity.claims_expire_at == pytest.approx(time.time() + 300, abs=5)
+    assert identity.claims_expire_at == pytest.approx(time.time() + 300, abs=60)
     assert not identity.degraded
 
 
@@ -255,9 +255,9 @@ async def test_whatever_keycloak_does_the_last_good_keys_go_on(keycloak: Keycloa
         assert [(note.service, note.source) for note in notes] == [
             ("keycloak", "last good keys: limited features")
         ]
-        began = time.perf_counter()
+        began = asyncio.get_running_loop().time()
         assert (await verifier.verify(keycloak.token())).degraded
-        assert time.perf_counter() - began < 0.1
+        assert asyncio.get_running_loop().time() - began < 0.1
 
 
 @pytest.mark.parametrize("status", [404, 403, 429, 500, 503])
@@ -298,10 +298,10 @@ async def test_without_any_keys_a_caller_is_told_to_come_back_soon(
 ) -> None:
     getattr(keycloak, fault)()
     async with verifier_of(keycloak) as verifier:
-        began = time.perf_counter()
+        began = asyncio.get_running_loop().time()
         with pytest.raises(IdentityUnavailable) as caught:
             await verifier.verify(keycloak.token())
-        assert time.perf_counter() - began < 0.8
+        assert asyncio.get_running_loop().time() - began < 0.8
         assert caught.value.retry_after is not None
         assert caught.value.retry_after >= 1
 

@@ -18,6 +18,7 @@ from mcp_server_langgraph.auth.identity import (
 )
 from mcp_server_langgraph.auth.keycloak_client import KeycloakClient
 from mcp_server_langgraph.resilience import Bulkhead, Pipeline, registry
+from tests.support.eventually import until
 from tests.support.keycloak_server import KeycloakServer
 
 pytestmark = pytest.mark.real_time
@@ -204,7 +205,7 @@ async def test_neither_tokens_nor_the_secret_are_told_to_anybody(
     keycloak: KeycloakServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    logging.getLogger("httpcore2").setLevel(logging.WARNING)
+    caplog.set_level(logging.WARNING, "httpcore2")
     token, refresh = keycloak.token(), keycloak.refresh_token()
     async with client_of(keycloak) as client:
         told = [repr(client), repr(await client.introspect(token)), repr(await client.refresh(refresh))]
@@ -225,7 +226,7 @@ async def test_a_caller_that_goes_away_gives_its_place_back(keycloak: KeycloakSe
         await client.userinfo(keycloak.token())
         keycloak.hang()
         caller = asyncio.create_task(client.refresh("x"))
-        await asyncio.sleep(0.05)
+        await until(lambda: keycloak.count("/token") == 1)
         caller.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await caller

@@ -1,7 +1,6 @@
 """A verifier that asks whether tokens were revoked, against a stand-in for Keycloak on a real socket."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -64,10 +63,11 @@ async def test_whatever_keycloak_does_a_good_token_keeps_limited_features(
         with collect_degradations() as notes:
             assert (await verifier.verify(keycloak.token())).degraded
         assert [note.source for note in notes] == ["last good keys: limited features"]
-        began = time.perf_counter()
-        for _ in range(20):
-            assert (await verifier.verify(keycloak.token())).degraded
-        assert time.perf_counter() - began < 0.4
+        tokens = [keycloak.token() for _ in range(20)]
+        began = asyncio.get_running_loop().time()
+        for token in tokens:
+            assert (await verifier.verify(token)).degraded
+        assert asyncio.get_running_loop().time() - began < 2.0, "each would take 0.2 s that waited"
 
 
 async def test_when_keycloak_is_back_nothing_is_limited_any_more(keycloak: KeycloakServer) -> None:

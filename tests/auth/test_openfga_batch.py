@@ -7,6 +7,7 @@ import pytest
 from mcp_server_langgraph.auth.openfga import ModelMismatch, Question, RequestRejected
 from mcp_server_langgraph.resilience import collect_degradations, registry
 from tests.auth.openfga_checks import DOCUMENT, OUTAGES, authorizer_of, break_it, until_allowed_unchecked
+from tests.support.eventually import until
 from tests.support.openfga_server import OpenFGAServer
 
 pytestmark = pytest.mark.real_time
@@ -137,9 +138,9 @@ async def test_a_full_bulkhead_denies_the_rest_of_a_batch_though_it_was_known(
     registry.reload({"OPENFGA_CONCURRENCY_LIMIT": "1", "OPENFGA_BULKHEAD_MAX_QUEUE": "0"})
     async with authorizer_of(openfga, principals_needed=1) as authorizer:
         await authorizer.check(*ANN)
-        openfga.delay(0.2, times=1)
+        openfga.delay(0.3, times=1)
         held = asyncio.create_task(authorizer.check("user:cid", "viewer", DOCUMENT))
-        await asyncio.sleep(0.05)
+        await until(lambda: openfga.checks == 2)
         decisions = await authorizer.batch_check(
             [ANN, *((f"user:{n}", "viewer", DOCUMENT) for n in range(99))]
         )

@@ -7,6 +7,7 @@ import pytest
 from mcp_server_langgraph.auth.openfga import AuthorizationUnavailable, Question
 from mcp_server_langgraph.resilience import registry
 from tests.auth.openfga_checks import DOCUMENT, authorizer_of
+from tests.support.eventually import until
 from tests.support.openfga_server import OpenFGAServer
 
 pytestmark = pytest.mark.real_time
@@ -69,9 +70,9 @@ async def test_a_write_that_nobody_knows_of_makes_every_yes_void(openfga: OpenFG
 
 async def test_a_check_that_was_under_way_during_a_write_is_not_kept(openfga: OpenFGAServer) -> None:
     async with authorizer_of(openfga, cache_seconds=60.0) as authorizer:
-        openfga.delay(0.2, path="/check", times=1)
+        openfga.delay(0.3, path="/check", times=1)
         under_way = asyncio.create_task(authorizer.check(*ANN))
-        await asyncio.sleep(0.05)
+        await until(lambda: openfga.checks == 1)
         await authorizer.write([("user:cid", "viewer", DOCUMENT)])
         assert (await under_way).allowed
         openfga.revoke(*ANN)

@@ -1,7 +1,6 @@
 """Permission checks while OpenFGA is out: what stands, what is allowed unchecked, and when it decides again."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -25,10 +24,10 @@ async def test_in_an_outage_the_last_known_decision_stands(openfga: OpenFGAServe
         await authorizer.check("user:ann", "viewer", DOCUMENT)
         await authorizer.check("user:bob", "viewer", DOCUMENT)
         break_it(openfga, how)
-        began = time.perf_counter()
+        began = asyncio.get_running_loop().time()
         with collect_degradations() as notes:
             allowed = await authorizer.check("user:ann", "viewer", DOCUMENT)
-        assert time.perf_counter() - began < 0.7
+        assert asyncio.get_running_loop().time() - began < 0.7
         denied = await authorizer.check("user:bob", "viewer", DOCUMENT)
     assert (allowed.allowed, allowed.degraded) == (True, True)
     assert allowed.age is not None

@@ -15,7 +15,7 @@ from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, Pipeline, 
 from mcp_server_langgraph.resilience.integrations.redis import guard
 from tests.support.ports import HOST
 
-ATTEMPT = 0.3
+ATTEMPT = 0.5
 
 
 def tame(port: int, **options: Any) -> dict[str, Any]:

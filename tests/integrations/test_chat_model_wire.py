@@ -121,25 +121,25 @@ async def test_a_hanging_model_is_left_for_another_after_one_request(
     providers: ProviderServer, provider: str
 ) -> None:
     providers.always(provider, Answer(delay=30))
-    model = pair(providers, provider, attempt_timeout=0.5)
+    model = pair(providers, provider, attempt_timeout=1)
     with collect_degradations() as notes:
         answer = await model.ainvoke("hello")
     assert answer.response_metadata["answered_by"] == f"{NEXT[provider]}:m"
     assert (providers.count(provider), providers.count(NEXT[provider])) == (1, 1)
-    assert "no answer within 0.5 s" in notes[0].reason
+    assert "no answer within 1 s" in notes[0].reason
 
 
 async def test_a_slow_model_is_waited_for_and_the_total_time_holds(
     providers: ProviderServer, provider: str
 ) -> None:
     providers.script(provider, Answer(delay=0.3))
-    model = pair(providers, provider, timeout=2)
+    model = pair(providers, provider, timeout=4)
     assert (await model.ainvoke("hello")).response_metadata["answered_by"] == f"{provider}:m"
     providers.always(provider, Answer(delay=30))
     providers.always(NEXT[provider], Answer(delay=30))
     with pytest.raises(TimedOut) as caught:
-        await asyncio.wait_for(model.ainvoke("hello"), 5)
-    assert (caught.value.pipeline, caught.value.seconds) == ("llm", 2)
+        await asyncio.wait_for(model.ainvoke("hello"), 30)
+    assert (caught.value.pipeline, caught.value.seconds) == ("llm", 4)
     assert providers.count() == 3
 
 
@@ -179,7 +179,7 @@ async def test_a_stream_that_stalls_is_cut_whatever_pings_it_sends(
 async def test_a_stream_that_never_begins_is_taken_over(providers: ProviderServer, provider: str) -> None:
     providers.always(provider, Stream((), end="pings"))
     pieces: list[str] = []
-    await collect(pair(providers, provider, first_token=0.3), pieces)
+    await collect(pair(providers, provider, first_token=1), pieces)
     assert "".join(pieces) == "one two three"
     assert (providers.count(provider), providers.count(NEXT[provider])) == (1, 1)
 

@@ -71,7 +71,7 @@ async def test_one_dead_host_says_nothing_of_another(upstream: Upstream, kind: t
 async def test_a_hanging_upstream_is_left_after_the_attempts_time(
     upstream: Upstream, kind: type[Client]
 ) -> None:
-    async with guarded(kind, attempt_timeout=0.5) as client:
+    async with guarded(kind, attempt_timeout=1) as client:
         await client.ask(upstream.url)
         upstream.hang()
         for _ in range(2):
@@ -154,7 +154,7 @@ async def test_a_body_that_goes_silent_is_cut_after_the_idle_time(
     upstream: Upstream, kind: type[Client]
 ) -> None:
     upstream.stall(1500)
-    async with guarded(kind, idle_timeout=0.1) as client:
+    async with guarded(kind, idle_timeout=0.3) as client:
         got = b""
         with pytest.raises(client.timeout_error):  # noqa: PT012 (what came before is looked at)
             async with aclosing(client.pieces(upstream.url)) as pieces:  # type: ignore[type-var]

@@ -41,14 +41,14 @@ def service() -> Iterator[Service]:
 
 
 async def ask(service: Service) -> str:
-    async with httpx2.AsyncClient(trust_env=False, timeout=5) as client:
+    async with httpx2.AsyncClient(trust_env=False, verify=False, timeout=5) as client:
         reply = await client.get(service.url)
     return str(reply.raise_for_status().json())
 
 
 def pipeline() -> Pipeline:
     retry = Retry(3, multiplier=0.01, budget=Budget.unlimited())
-    return Pipeline("crm", retry, CircuitBreaker("crm", fail_max=6, timeout=60), Timeout(0.3))
+    return Pipeline("crm", retry, CircuitBreaker("crm", fail_max=6, timeout=60), Timeout(0.5))
 
 
 def graph(service: Service) -> Any:
@@ -79,7 +79,7 @@ def hurt(service: Service, fault: str) -> None:
     elif fault == "hangs":
         service.hang()
     elif fault == "slow":
-        service.delay(1)
+        service.delay(5)
     else:
         service.fail(503)
 

@@ -93,7 +93,7 @@ async def test_an_opening_here_opens_pybreakers_and_its_closing_closes_ours(
 async def test_an_opening_there_opens_ours_for_what_is_left_of_the_break(
     server: RedisServer, sharing: list[SharedBreaker]
 ) -> None:
-    ours = Ours(server.port, timeout=1.5)
+    ours = Ours(server.port, timeout=4.0)
     theirs = pybreaker.CircuitBreaker(fail_max=1, state_storage=storage(server.port)())
     sharing.append(ours.shared)
     with pytest.raises(pybreaker.CircuitBreakerError):
@@ -101,7 +101,7 @@ async def test_an_opening_there_opens_ours_for_what_is_left_of_the_break(
     await until(lambda: ours.breaker.state == "open")
     with pytest.raises(CircuitOpen) as caught:
         await ours.ask()
-    assert 0 < (caught.value.retry_after or 0) <= 1.5
+    assert 0 < (caught.value.retry_after or 0) <= 4.0
     assert ours.breaker.snapshot().because == "shared"
     await asyncio.sleep(caught.value.retry_after or 0)
     assert await ours.ask() == "answer"
@@ -129,7 +129,7 @@ async def test_a_server_that_hangs_delays_no_call_and_is_told_of_once(
     await until(lambda: ours.shared.snapshot().state == "closed")
     server.pause()
     try:
-        await asyncio.sleep(0.3)
+        await until(lambda: not ours.shared.snapshot().reachable)
         await ours.fail(2)
         for _ in range(100):
             with pytest.raises(CircuitOpen):

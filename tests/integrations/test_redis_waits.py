@@ -54,7 +54,7 @@ async def test_a_blocking_command_waits_as_long_as_it_says(
 @pytest.mark.real_time(limit=20)
 async def test_after_a_blocking_command_the_connection_has_its_timeout_back(valkey: RedisServer) -> None:
     pipeline = Pipeline("redis", CircuitBreaker("redis"))
-    async with client_on(valkey.port, pipeline, socket_timeout=0.1, max_connections=1) as client:
+    async with client_on(valkey.port, pipeline, socket_timeout=0.5, max_connections=1) as client:
         await client.rpush("queue", "item")
         await client.blpop("queue", 10)
         valkey.pause()
@@ -120,9 +120,9 @@ async def test_a_connection_lost_while_blocked_is_a_failure_and_sent_once(valkey
 @pytest.mark.real_time(limit=20)
 async def test_a_subscriber_that_hears_nothing_is_no_failure_and_takes_no_place(valkey: RedisServer) -> None:
     pipeline = guarding(small_bulkhead())
-    async with client_on(valkey.port, pipeline, socket_timeout=0.1) as client, client.pubsub() as channel:
+    async with client_on(valkey.port, pipeline, socket_timeout=ATTEMPT) as client, client.pubsub() as channel:
         await channel.subscribe("news")
-        assert (await channel.get_message(timeout=1))["type"] == "subscribe"
+        assert (await channel.get_message(timeout=10))["type"] == "subscribe"
         assert await channel.get_message(timeout=LONGER) is None
         listening = asyncio.create_task(anext(channel.listen()))
         await asyncio.sleep(LONGER)
@@ -138,29 +138,29 @@ async def test_a_subscriber_comes_back_after_its_connection_was_lost(valkey: Red
         pipeline = guarding(small_bulkhead(), breaker=CircuitBreaker("redis", fail_max=5, timeout=1.0))
         async with client_on(proxy.port, pipeline) as client, client.pubsub() as channel:
             await channel.subscribe("news")
-            await channel.get_message(timeout=1)
+            await channel.get_message(timeout=10)
             before = proxy.connections
             proxy.reset()
             with pytest.raises(exceptions.ConnectionError):
-                await channel.get_message(timeout=1)
+                await channel.get_message(timeout=10)
             assert proxy.connections == before  # nothing connects but through the guards
             assert breaker_of(pipeline).failures == {"ConnectionError": 1}
             with pytest.raises(exceptions.ConnectionError):
-                await channel.get_message(timeout=1)  # connects: three attempts
+                await channel.get_message(timeout=10)  # connects: three attempts
             with pytest.raises((exceptions.ConnectionError, CircuitOpen)):
-                await channel.get_message(timeout=1)
+                await channel.get_message(timeout=10)
             assert breaker_of(pipeline).state == "open"
             before = proxy.connections
             for _ in range(20):
                 with pytest.raises(CircuitOpen):
-                    await channel.get_message(timeout=1)
+                    await channel.get_message(timeout=10)
             assert proxy.connections == before
             proxy.heal()
             await asyncio.sleep(1.1)
-            assert (await channel.get_message(timeout=1))["type"] == "subscribe"
+            assert (await channel.get_message(timeout=10))["type"] == "subscribe"
             with plain(valkey.port) as other:
                 assert other.publish("news", "again") == 1
-            assert (await channel.get_message(timeout=1))["data"] == b"again"
+            assert (await channel.get_message(timeout=10))["data"] == b"again"
             assert breaker_of(pipeline).state == "closed"
     assert seen(valkey.port, "subscribe") == 2
 

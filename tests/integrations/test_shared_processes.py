@@ -21,6 +21,7 @@ from tests.support.tcp_proxy import TcpProxy
 
 PROCESSES = 5
 KNOWN_WITHIN = 1.0
+EVERY = 0.1
 REDIS_TIMEOUT = 0.5
 ROOT = Path(__file__).parents[2]
 
@@ -103,7 +104,7 @@ async def service(url: str, port: int, first: str | None = None) -> AsyncIterato
 
 async def until_all(processes: list[Process], condition: Callable[[dict[str, Any]], bool]) -> None:
     """Wait until each says so."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(40):
         while not all([condition(await process.tell()) for process in processes]):
             await asyncio.sleep(0.05)
 
@@ -114,9 +115,13 @@ async def numbers(processes: list[Process]) -> list[dict[str, Any]]:
 
 async def nobody_waited(processes: list[Process]) -> None:
     """No call took as long as the link may take; what the machine itself was late by is not held against it."""
-    for told in await numbers(processes):
-        assert told["answered"] + told["refused"] > 10
-        assert told["longest"] < REDIS_TIMEOUT * 0.8 + told["lag"]
+    made = [0] * len(processes)
+    async with asyncio.timeout(30):
+        while min(made) <= 10:
+            for number, told in enumerate(await numbers(processes)):
+                made[number] += told["answered"] + told["refused"]
+                assert told["longest"] < REDIS_TIMEOUT * 0.8 + told["lag"]
+            await asyncio.sleep(EVERY)
 
 
 @pytest.fixture
@@ -143,7 +148,7 @@ async def all_come_back(processes: list[Process], dependency: Dependency) -> Non
     await until_all(processes, lambda told: told["state"] == "closed")
 
 
-@pytest.mark.real_time(limit=90)
+@pytest.mark.real_time(limit=180)
 async def test_five_processes_through_all_that_can_happen_to_their_redis(server: RedisServer) -> None:
     async with contextlib.AsyncExitStack() as stack:
         dependency = await stack.enter_async_context(Dependency().listening())
@@ -176,7 +181,7 @@ async def test_five_processes_through_all_that_can_happen_to_their_redis(server:
         await all_come_back(processes, dependency)
 
 
-@pytest.mark.real_time(limit=90)
+@pytest.mark.real_time(limit=180)
 async def test_five_processes_through_a_failover(tmp_path: Path) -> None:
     async with contextlib.AsyncExitStack() as stack:
         master = stack.enter_context(RedisServer(tmp_path / "master", "redis"))

@@ -54,7 +54,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 async def test_a_fault(providers: ProviderServer, provider: str, case: Case) -> None:
     if case.answer.delay:
-        set_policies(**{f"LLM_{provider.upper()}_ATTEMPT_TIMEOUT": "0.5"})
+        set_policies(**{f"LLM_{provider.upper()}_ATTEMPT_TIMEOUT": "1"})
     providers.always(provider, case.answer)
     async with aclosing(model_of(providers, f"{provider}:first", f"{NEXT[provider]}:second")) as model:
         await model.prepare()

@@ -119,7 +119,7 @@ async def test_another_model_answers_when_retries_did_not_help(
 
 
 async def test_another_model_answers_after_a_timeout(providers: ProviderServer, provider: str) -> None:
-    set_policies(**{f"LLM_{provider.upper()}_ATTEMPT_TIMEOUT": "0.3"})
+    set_policies(**{f"LLM_{provider.upper()}_ATTEMPT_TIMEOUT": "1"})
     providers.always(provider, Answer(delay=30))
     async with aclosing(pair(providers, provider)) as model:
         await model.prepare()
@@ -127,7 +127,7 @@ async def test_another_model_answers_after_a_timeout(providers: ProviderServer, 
             answer = await model.ainvoke("hello")
         assert answer.response_metadata["answered_by"] == f"{NEXT[provider]}:second"
         assert providers.count(provider) == 1
-        assert "no answer within 0.3 s" in notes[0].reason
+        assert "no answer within 1 s" in notes[0].reason
 
 
 async def test_exhausted_quota_costs_one_request_and_another_model_answers(
@@ -198,7 +198,7 @@ async def test_a_stream_that_stalls_is_cut_by_the_idle_limit_whatever_pings_it_s
 async def test_a_stream_that_never_begins_is_taken_over_by_another_model(
     providers: ProviderServer, provider: str
 ) -> None:
-    set_policies(**{f"LLM_{provider.upper()}_ATTEMPT_TIMEOUT": "0.3"})
+    set_policies(**{f"LLM_{provider.upper()}_ATTEMPT_TIMEOUT": "1"})
     providers.always(provider, Stream((), end="pings"))
     async with aclosing(pair(providers, provider)) as model:
         pieces: list[str] = []
@@ -245,14 +245,14 @@ async def test_a_lost_stream_is_an_error_with_what_was_received(
 
 
 async def test_a_total_time_holds_over_the_whole_chain(providers: ProviderServer, provider: str) -> None:
-    set_policies(LLM_TIMEOUT="1")
+    set_policies(LLM_TIMEOUT="2")
     for name in ALL:
         providers.always(name, Answer(delay=30))
     async with aclosing(pair(providers, provider)) as model:
         await model.prepare()
         with pytest.raises(TimedOut) as caught:
-            await asyncio.wait_for(model.ainvoke("hello"), 5)
-        assert (caught.value.pipeline, caught.value.seconds) == ("llm", 1.0)
+            await asyncio.wait_for(model.ainvoke("hello"), 30)
+        assert (caught.value.pipeline, caught.value.seconds) == ("llm", 2.0)
         assert (providers.count(provider), providers.count(NEXT[provider])) == (1, 1)
 
 

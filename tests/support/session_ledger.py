@@ -13,7 +13,7 @@ import asyncio
 import itertools
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,8 @@ __all__ = ["Ledger", "Outcome", "run"]
 _OWNERS = 20
 _CONVERSATIONS = 10
 _WRITERS = 8
+_WORTH_AN_AUDIT = 100
+"""Durable writes that there are before the first kill."""
 
 Name = tuple[str, str, str]
 """Owner, conversation and message id."""
@@ -93,6 +95,7 @@ async def run(
 ) -> Outcome:
     """Write so often while the running ``server`` is killed, restarted, hung and resumed; then audit.
 
+    More is written where not each kind of fault has come about by then.
     ``pause``: seconds of each writer between two writes. ``kinds`` of faults, in turn: k (kill) and p (pause), with so
     many seconds between them as ``every`` says.
     ``tamper`` may break the store on purpose.
@@ -106,10 +109,18 @@ async def run(
     store = RedisSessionStore(server.url, Pipeline.standard("redis"), max_pending=max(writes, 10_000))
     tamper(store)
     ledger = Ledger(store, outcome)
-    numbers = iter(range(writes))
+
+    def numbers() -> Iterator[int]:
+        for number in itertools.count():
+            each = outcome.kills >= ("k" in kinds) and outcome.pauses >= ("p" in kinds)
+            if number >= writes and (each or faults.done()):
+                return
+            yield number
+
+    next_number = numbers()
 
     async def write() -> None:
-        for number in numbers:
+        for number in next_number:
             await ledger.write(number)
             await asyncio.sleep(pause * 2 * chance.random())
 
@@ -147,6 +158,8 @@ async def _faults(
             outcome.pauses += 1
             await _uncut(_pause(server, chance.uniform(0.1, 0.8)))
         else:
+            while len(ledger.durable) <= _WORTH_AN_AUDIT:
+                await asyncio.sleep(0.01)
             outcome.kills += 1
             await _uncut(_kill(server, folder, ledger, chance.uniform(0.0, 0.3)))
 

@@ -2,16 +2,20 @@
 
 Calls whoever listens at the port, fifty times a second. Says what its breaker does, a line of JSON each, with the time
 on the machine's monotonic clock. Reads commands, a line each: ``sick``, ``well``, ``tell``.
+
+Times of its own are those in which it was let run.
 """
 
 import asyncio
 import json
 import sys
 import time
+from functools import partial
 
 from mcp_server_langgraph.resilience import CircuitBreaker, Event, Pipeline, subscribe
 from mcp_server_langgraph.resilience.integrations.redis_shared import RedisLink
 from mcp_server_langgraph.resilience.integrations.shared import SharedState
+from tests.support.own_time import OwnTime, OwnTimeLoop
 from tests.support.ports import HOST
 
 BREAK = 2.0
@@ -19,8 +23,11 @@ EVERY = 0.02
 
 
 class Worker:
-    def __init__(self, url: str, port: int) -> None:
+    def __init__(self, url: str, port: int, clock: OwnTime) -> None:
         self.port = port
+        self.clock = clock
+        self.asked_for = 0.0
+        self.stood_still = self.behind()
         self.sick = False
         self.breaker = CircuitBreaker("dependency", fail_max=5, timeout=BREAK, jitter=0)
         self.pipeline = Pipeline("dependency", self.breaker)
@@ -32,6 +39,13 @@ class Worker:
         """One request to the dependency."""
         if self.sick:
             raise ConnectionError
+        began = self.clock()
+        try:
+            await self.connect()
+        finally:
+            self.asked_for = self.clock() - began
+
+    async def connect(self) -> None:
         reader, writer = await asyncio.open_connection(HOST, self.port)
         try:
             if not await reader.read(2):
@@ -39,21 +53,26 @@ class Worker:
         finally:
             writer.close()
 
+    def behind(self) -> float:
+        """How long this process was not let run since it began."""
+        return time.monotonic() - self.clock()
+
     async def traffic(self) -> None:
         while True:
-            due = time.monotonic() + EVERY
+            due = self.clock() + EVERY
             await asyncio.sleep(EVERY)
-            began = time.monotonic()
+            began = self.clock()
             self.lag = max(self.lag, began - due)
+            self.asked_for = 0.0
             try:
                 await self.pipeline.call(self.ask)
                 self.answered += 1
             except Exception:
                 self.refused += 1
-            self.longest = max(self.longest, time.monotonic() - began)
+            self.longest = max(self.longest, self.clock() - began - self.asked_for)
 
     def tell(self) -> None:
-        """The numbers since it was asked last."""
+        """The numbers since it was asked last; ``longest`` is that of a call without the dependency's own time."""
         snapshot = self.state.snapshot()
         say(
             kind="told",
@@ -63,10 +82,11 @@ class Worker:
             answered=self.answered,
             refused=self.refused,
             longest=self.longest,
-            lag=self.lag,
+            lag=self.lag + self.behind() - self.stood_still,
         )
         self.answered = self.refused = 0
         self.longest = self.lag = 0.0
+        self.stood_still = self.behind()
 
     def hear(self, event: Event) -> None:
         if event.kind == "state_change":
@@ -91,4 +111,5 @@ def say(**what: object) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(Worker(sys.argv[1], int(sys.argv[2])).run())
+    with OwnTime() as clock, asyncio.Runner(loop_factory=partial(OwnTimeLoop, clock)) as runner:
+        runner.run(Worker(sys.argv[1], int(sys.argv[2]), clock).run())
