@@ -29,20 +29,26 @@ def token_of(keycloak: str, user: str) -> str:
         "password": user,
     }
     url = f"{keycloak}/realms/demo/protocol/openid-connect/token"
-    with urllib.request.urlopen(url, urllib.parse.urlencode(form).encode(), timeout=30) as answer:
+    with urllib.request.urlopen(url, urllib.parse.urlencode(form).encode(), timeout=10) as answer:
         return str(json.load(answer)["access_token"])
 
 
 async def ask(server: str, token: str, message: str) -> str:
-    """What the agent answers, or why it does not."""
+    """What the agent answers and what stood in for which service, or why it does not answer."""
     http = httpx2.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=60)
     async with http, Client(streamable_http_client(server, http_client=http)) as client:
         result = await client.call_tool("agent_chat", {"message": message})
-    if result.structured_content is not None:
-        return str(result.structured_content["answer"])
+    answer = result.structured_content
+    if answer is not None:
+        stood_in = [f"  degraded: {why['service']} - {why['source']}" for why in answer["degraded_reasons"]]
+        return "\n".join([str(answer["answer"]), *stood_in])
     return "\n".join(content.text for content in result.content if isinstance(content, TextContent))
 
 
 if __name__ == "__main__":
     keycloak, server, user, message = sys.argv[1:]
-    print(asyncio.run(ask(server, token_of(keycloak, user), message)))
+    try:
+        token = token_of(keycloak, user)
+    except OSError as error:
+        sys.exit(f"Keycloak gives no token: {error}")
+    print(asyncio.run(ask(server, token, message)))

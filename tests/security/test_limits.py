@@ -85,10 +85,24 @@ WHOLE = Caller("alice", "keycloak")
 
 
 def test_a_relation_that_nobody_thought_of_is_withheld_from_a_limited_caller() -> None:
-    check_relation(WHOLE, "can_delete_everything")
-    check_relation(DEGRADED, "can_chat")
+    check_relation(WHOLE, "can_delete_everything", ["can_chat"])
+    check_relation(DEGRADED, "can_chat", ["can_chat"])
     with pytest.raises(ToolError, match="limited to your own conversations"):
-        check_relation(DEGRADED, "can_delete_everything")
+        check_relation(DEGRADED, "can_delete_everything", ["can_chat"])
+
+
+async def test_a_limited_caller_keeps_its_conversations_where_relations_have_other_names(
+    keycloak: KeycloakServer,
+) -> None:
+    names = {"OPENFGA_CHAT_RELATION": "may_talk", "OPENFGA_READ_RELATION": "may_read"}
+    async with open_door(keycloak, **ASKING, **names) as door:
+        token = keycloak.token()
+        await door.admits(token)
+        keycloak.stop()
+        said = await door.call(token, "agent_chat", message="what is 6 * 7?")
+        hits = await door.call(token, "conversation_search", query="6")
+    assert said["structuredContent"]["degraded"]
+    assert hits["structuredContent"]["hits"]
 
 
 def test_two_outages_at_once_do_not_let_an_unchecked_caller_do_something_unchecked() -> None:

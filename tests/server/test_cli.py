@@ -12,6 +12,7 @@ import pytest
 import mcp_server_langgraph
 from mcp_server_langgraph.cli import main
 from tests.server.running import clean_environment
+from tests.support.certificates import write_certificate
 
 
 @pytest.fixture(autouse=True)
@@ -27,6 +28,15 @@ def test_settings_are_printed_without_secrets(
     printed = json.loads(capsys.readouterr().out)
     assert printed["server"]["openai_api_key"] == "(secret)"
     assert printed["resilience"]["RETRY_STOP_AFTER_ATTEMPT"] == 3
+
+
+def test_a_path_among_the_settings_is_printed_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    certificate = write_certificate(tmp_path)[0]
+    monkeypatch.setenv("REDIS_CA_FILE", str(certificate))
+    assert main(["settings"]) == 0
+    assert json.loads(capsys.readouterr().out)["server"]["redis_ca_file"] == str(certificate)
 
 
 @pytest.mark.parametrize("command", [["settings"], ["serve"], ["serve", "--transport", "stdio"]])

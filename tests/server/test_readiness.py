@@ -81,6 +81,21 @@ async def test_an_agent_that_cannot_be_built_is_told_and_never_ready() -> None:
     assert await status_of(services) == "not ready"
 
 
+async def test_an_agent_that_could_not_be_built_is_told_by_the_log_alone() -> None:
+    async def fail() -> Agent:
+        raise ImportError("no such package")
+
+    told: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    loader = AgentLoader(fail, [])
+    loader.start()
+    await asyncio.sleep(1)
+    await loader.aclose()
+    del loader
+    gc.collect()
+    assert told == []
+
+
 async def test_a_caller_that_goes_away_does_not_stop_the_building() -> None:
     services = services_with(AgentLoader(build, []))
     caller = asyncio.create_task(services.agent())

@@ -183,6 +183,7 @@ def test_the_command_says_that_it_cannot_tell(watched: Watched) -> None:
     assert "no metrics of this server" in foreign.stderr
     nobody = command("--prometheus-url", f"http://{HOST}:{free_port()}")
     assert nobody.returncode == 3
+    assert "no answer from PROMETHEUS_URL" in nobody.stderr
     assert "Traceback" not in nobody.stderr
     assert command().returncode == 2
 

@@ -105,6 +105,26 @@ async def test_models_are_down_only_when_every_circuit_is_open() -> None:
     assert len(pipelines) == 2
 
 
+async def test_models_are_not_down_any_longer_once_one_may_be_asked_again() -> None:
+    breaker = CircuitBreaker("llm.openai.a", fail_max=1, timeout=10)
+    pipeline = Pipeline(breaker.label, breaker)
+    board = StatusBoard([Dependency("llm", "openai", "an earlier answer")])
+
+    async def fail() -> None:
+        raise ConnectionError
+
+    with pytest.raises(ConnectionError):
+        await pipeline.call(fail)
+    states = [(await board.services())["llm"]["state"]]
+    await asyncio.sleep(10)  # and nobody asks: whoever looks at readiness lets nobody in
+    states.append((await board.services())["llm"]["state"])
+    assert states == ["down", "degraded"]
+    assert breaker.state == "open"
+    with pytest.raises(ConnectionError):
+        await pipeline.call(fail)
+    assert (await board.services())["llm"]["state"] == "down"
+
+
 async def test_a_probe_is_not_repeated_within_its_time_and_callers_share_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,6 +1,7 @@
 """Settings: hermetic reading, honest refusals, and no secret ever shown."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -189,4 +190,24 @@ def test_a_model_needs_what_it_is_asked_through() -> None:
         f"LLM_API_KEYS holds no key of openai/teamb: {why}",
         f"LLM_API_KEYS holds no key of ollama/x: {why}",
         f"GOOGLE_API_KEY is not set: {why}",
+    )
+
+
+def test_there_is_one_local_model() -> None:
+    assert Settings.from_env({"LLM_PROVIDER": "local", "LLM_MODEL": "smollm2"}).llm_model == "smollm2"
+    assert problems_of({"LLM_PROVIDER": "local", "LLM_MODEL": "llama"}) == (
+        "local:llama is not there: the local model is smollm2, and there is no other",
+    )
+    (problem,) = problems_of({"LLM_FALLBACK_MODELS": "local:smollm3"})
+    assert problem.startswith("local:smollm3 is not there")
+
+
+@pytest.mark.parametrize("content", [None, "", "not a certificate"])
+def test_a_file_without_certificates_is_told_at_the_start(content: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_text(content)
+    (problem,) = problems_of({"REDIS_CA_FILE": str(file)})
+    assert problem.startswith(
+        f"REDIS_CA_FILE='{file}' is not allowed: REDIS_CA_FILE must be the path of a file of"
     )

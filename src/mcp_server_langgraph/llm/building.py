@@ -9,10 +9,9 @@ from pydantic import SecretStr
 
 from mcp_server_langgraph.resilience import ConfigurationError
 from mcp_server_langgraph.resilience.config import current
-from mcp_server_langgraph.settings import PROVIDERS, ModelName, Settings
+from mcp_server_langgraph.settings import LOCAL_MODEL, PROVIDERS, ModelName, Settings
 
 from .links import Closable
-from .local_weights import MODEL as LOCAL_MODEL
 from .local_weights import weights
 from .providers import COMPATIBLE, Access, build_model, require_package
 

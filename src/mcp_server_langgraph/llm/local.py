@@ -23,11 +23,12 @@ from pydantic import PrivateAttr, SecretStr
 
 from mcp_server_langgraph.resilience.degradation import note_degradation
 from mcp_server_langgraph.resilience.integrations.langchain import TruncatedAnswer
+from mcp_server_langgraph.settings import LOCAL_MODEL
 
 from ._local.history import plain_chat
 from ._local.server import Endpoint, LocalServer, LocalServerDown
 from .links import Closable
-from .local_weights import MODEL, weights
+from .local_weights import weights
 from .providers import COMPATIBLE, Access, build_model, load_package
 
 __all__ = ["LocalChatModel", "LocalServerDown"]
@@ -53,7 +54,7 @@ class LocalChatModel(BaseChatModel):
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
         load_package(COMPATIBLE)
-        told = {"weights": str(weights()), "alias": MODEL, "context": CONTEXT, "answer": ANSWER}
+        told = {"weights": str(weights()), "alias": LOCAL_MODEL, "context": CONTEXT, "answer": ANSWER}
         self._server = LocalServer(told)
 
     @property
@@ -91,7 +92,7 @@ class LocalChatModel(BaseChatModel):
         async with aclosing(self._astream(messages, stop, run_manager, **kwargs)) as chunks:
             result = await agenerate_from_stream(chunks)
         if not (result.generations[0].generation_info or {}).get("finish_reason"):
-            raise TruncatedAnswer(f"local:{MODEL}")
+            raise TruncatedAnswer(f"local:{LOCAL_MODEL}")
         return result
 
     async def _astream(
@@ -102,7 +103,7 @@ class LocalChatModel(BaseChatModel):
         **kwargs: Any,
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         model = await self._reached()
-        note_degradation("llm", WHY, f"local:{MODEL}")
+        note_degradation("llm", WHY, f"local:{LOCAL_MODEL}")
         async with aclosing(_generator(model._astream(plain_chat(messages), stop=stop))) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -113,7 +114,7 @@ class LocalChatModel(BaseChatModel):
         if endpoint != self._asked_at:
             old = self._client
             access = Access(self.timeout, SecretStr(endpoint.key), f"{endpoint.url}/v1")
-            self._model, self._client = build_model(COMPATIBLE, MODEL, access)
+            self._model, self._client = build_model(COMPATIBLE, LOCAL_MODEL, access)
             self._asked_at = endpoint
             if old is not None:
                 await old.aclose()

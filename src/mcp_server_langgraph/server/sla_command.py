@@ -25,8 +25,10 @@ def level_of(url: str, window: float, selector: str) -> SlaReport:
     """The level in the last ``window`` seconds. Raises LevelUnknown."""
     try:
         return asyncio.run(_asked(url, window, selector))
-    except (NotScraped, *NO_ANSWER) as error:
+    except NotScraped as error:
         raise LevelUnknown(str(error)) from None
+    except NO_ANSWER as error:
+        raise LevelUnknown(f"no answer from PROMETHEUS_URL: {error}") from None
 
 
 async def _asked(url: str, window: float, selector: str) -> SlaReport:

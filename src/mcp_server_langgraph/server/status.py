@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from mcp_server_langgraph.resilience import Pipeline, Timeout, registry
+from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline, Timeout, registry
 from mcp_server_langgraph.server.probes import PROBE_SECONDS, Probe
 
 __all__ = ["Dependency", "StatusBoard", "is_degraded"]
@@ -83,7 +83,7 @@ class StatusBoard:
         reachable = self._reachable.get(dependency.name)
         if reachable is not False and all(standing) and "problem" not in facts:
             state = "up"
-        elif facts.get("unusable") or (dependency.name == "llm" and not any(standing)):
+        elif facts.get("unusable") or (dependency.name == "llm" and _asks_nobody("llm")):
             state = "down"
         else:
             state = "degraded"
@@ -102,9 +102,26 @@ class StatusBoard:
 
 def breaker_states(service: str) -> dict[str, str]:
     """The states of the breakers of a service, by name."""
+    return {name: str(breaker.state) for name, breaker in _breakers(service).items()}
+
+
+def _breakers(service: str) -> dict[str, CircuitBreaker]:
     own = (service, *_FURTHER.get(service, ()))
     return {
-        name: str(breaker.state)
+        name: breaker
         for name, breaker in registry.breakers().items()
         if name in own or name.startswith((f"{service}.", f"{service}:", f"{service}/"))
     }
+
+
+def _asks_nobody(service: str) -> bool:
+    """Whether every circuit refuses now. One whose break is over waits for a call that probes: a server that said it
+    was not ready until then would get none, and never be ready again.
+    """
+    now = asyncio.get_running_loop().time()
+    seen = [breaker.snapshot() for breaker in _breakers(service).values()]
+    return bool(seen) and all(
+        one.state == "forced_open"
+        or (one.state == "open" and one.open_until is not None and now < one.open_until)
+        for one in seen
+    )

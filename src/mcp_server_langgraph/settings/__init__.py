@@ -7,6 +7,7 @@ Each module holds the fields of one service. The settings of the resilience laye
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,12 +19,12 @@ from mcp_server_langgraph.resilience.errors import SettingsError
 from ._http import HttpSettings
 from ._identity import IdentitySettings
 from ._metrics import MetricsSettings
-from ._model_names import ModelName
+from ._model_names import LOCAL_MODEL, ModelName
 from ._models import PROVIDERS, ModelSettings, missing_for_models
 from ._permissions import PermissionSettings
 from ._sessions import SessionSettings
 
-__all__ = ["PROVIDERS", "ModelName", "Settings", "load"]
+__all__ = ["LOCAL_MODEL", "PROVIDERS", "ModelName", "Settings", "load"]
 
 _SECRET = "(secret)"
 _COMPANIONS = {
@@ -118,6 +119,8 @@ def _sentence(name: str, given: Mapping[str, str]) -> str:
 def _shown(name: str, value: Any) -> Any:
     """``value`` as it may be printed: secrets and the user part of a URL are blotted out."""
     secret = "SecretStr" in str(Settings.model_fields[name].annotation)
+    if isinstance(value, PurePath):
+        value = str(value)
     if value is None or not (secret or isinstance(value, str)):
         return value
     if secret:

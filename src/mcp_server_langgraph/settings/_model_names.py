@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-__all__ = ["SOURCE", "ModelName", "checked_source"]
+__all__ = ["LOCAL_MODEL", "SOURCE", "ModelName", "checked_source"]
 
+LOCAL_MODEL: Final = "smollm2"
+"""The one model of the provider ``local``."""
 SOURCE: Final = "provider or provider/account"
 
 _SOURCE: Final = re.compile(r"[a-z][a-z0-9_-]{0,31}(/[a-z0-9][a-z0-9_-]{0,31})?")

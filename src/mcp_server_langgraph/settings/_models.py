@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, SecretStr
 
 from ._fields import URL, Group, HttpUrl, Names, Pairs, setting
-from ._model_names import ModelName, checked_source
+from ._model_names import LOCAL_MODEL, ModelName, checked_source
 
 __all__ = ["PROVIDERS", "ModelSettings", "missing_for_models"]
 
@@ -123,7 +123,9 @@ def missing_for_models(given: Mapping[str, str]) -> Iterator[str]:
     for variable, name in _wanted(given):
         said = given.get(variable, "")
         why = f"it is needed because {variable.upper()} is {said!r}"
-        if name.provider not in PROVIDERS and name.provider not in endpoints:
+        if name.provider == "local" and name.model not in ("", LOCAL_MODEL):
+            yield f"{name} is not there: the local model is {LOCAL_MODEL}, and there is no other"
+        elif name.provider not in PROVIDERS and name.provider not in endpoints:
             known = ", ".join((*PROVIDERS, *endpoints))
             yield f"{variable.upper()}={said!r} names {name.provider!r}: the providers are {known}"
         elif name.account and name.source not in keys:
@@ -138,7 +140,7 @@ def _wanted(given: Mapping[str, str]) -> Iterator[tuple[str, ModelName]]:
     """The models that are asked for, and by which variable. What cannot be read is found wrong elsewhere."""
     first, others = given.get("llm_provider", "offline"), given.get("llm_fallback_models", "")
     with suppress(ValueError):
-        yield "llm_provider", ModelName(checked_source(first), "")
+        yield "llm_provider", ModelName(checked_source(first), given.get("llm_model", ""))
     for text in others.split(","):
         with suppress(ValueError):
             yield "llm_fallback_models", _complete(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,14 @@ from ._fields import Group, setting
 from .redis_url import RedisUrl
 
 __all__ = ["SessionSettings"]
+
+
+def _certificates(value: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=value)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError("a file of certificates") from error
+    return value
 
 
 def _redis_url(value: SecretStr) -> SecretStr:
@@ -26,10 +35,10 @@ class SessionSettings(Group):
         "Where conversations are kept; in this process's memory where None.",
         "a redis://, redis+sentinel://hosts/name or redis+cluster://hosts URL; rediss for TLS",
     )
-    redis_ca_file: Path | None = setting(
+    redis_ca_file: Annotated[Path, AfterValidator(_certificates)] | None = setting(
         None,
         "Certificates (PEM) that vouch for Redis; those of the system where None.",
-        "the path of a file",
+        "the path of a file of certificates (PEM) that can be read",
     )
     session_ttl_seconds: float = setting(
         86400.0, "Seconds that an untouched conversation is kept.", "a number, 1 or more", ge=1

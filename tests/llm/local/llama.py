@@ -13,8 +13,8 @@ from langchain_core.language_models import BaseChatModel
 from pydantic import SecretStr
 
 from mcp_server_langgraph.llm.local import ANSWER, CONTEXT
-from mcp_server_langgraph.llm.local_weights import MODEL
 from mcp_server_langgraph.llm.providers import Access, build_model
+from mcp_server_langgraph.settings import LOCAL_MODEL
 from tests.support.components import require
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Llama:
         assert self.process.stdout is not None
         asked = {
             "weights": require("local-model"),
-            "alias": MODEL,
+            "alias": LOCAL_MODEL,
             "key": KEY,
             "context": CONTEXT,
             "answer": ANSWER,
@@ -43,7 +43,7 @@ class Llama:
     def model(self, kind: str) -> tuple[BaseChatModel, httpx2.AsyncClient]:
         """The official SDK's model that asks it, and its connections."""
         path = "" if kind == "anthropic" else "/v1"
-        return build_model(kind, MODEL, Access(30.0, SecretStr(KEY), self.url + path))
+        return build_model(kind, LOCAL_MODEL, Access(30.0, SecretStr(KEY), self.url + path))
 
     def busy(self) -> bool:
         """Whether it is writing an answer."""

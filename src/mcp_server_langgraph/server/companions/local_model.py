@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mcp_server_langgraph.llm.local_weights import MODEL, missing_for_local_model
+from mcp_server_langgraph.llm.local_weights import missing_for_local_model
 from mcp_server_langgraph.resilience.errors import SettingsError
+from mcp_server_langgraph.settings import LOCAL_MODEL
 
 __all__ = ["with_local_model"]
 
@@ -19,8 +20,8 @@ def with_local_model(environ: Mapping[str, str]) -> dict[str, str]:
     if missing is not None:
         raise SettingsError([f"--local-model: {missing}"])
     if environ.get("LLM_PROVIDER", "").strip().lower() in ("", "offline", "local"):
-        return {**environ, "LLM_PROVIDER": "local", "LLM_MODEL": MODEL}
-    name = f"local:{MODEL}"
+        return {**environ, "LLM_PROVIDER": "local", "LLM_MODEL": LOCAL_MODEL}
+    name = f"local:{LOCAL_MODEL}"
     others = [part.strip() for part in environ.get("LLM_FALLBACK_MODELS", "").split(",")]
     chain = [part for part in others if part and part != name]
     return {**environ, "LLM_FALLBACK_MODELS": ",".join([*chain, name])}

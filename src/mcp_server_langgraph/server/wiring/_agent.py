@@ -28,7 +28,10 @@ def agent(
     else:
         mode = f"{settings.llm_provider}, model {settings.llm_model or 'by default'}"
         models = ", ".join(settings.llm_fallback_models) or "none"
-        fallback = f"fallback models: {models}; then an earlier answer to the same question"
+        remembered = (
+            "; then an earlier answer to the same question" if settings.llm_cached_answer_seconds else ""
+        )
+        fallback = f"fallback models: {models}{remembered}"
         parts.dependencies.append(Dependency("llm", mode, fallback))
 
     async def build() -> Agent:
