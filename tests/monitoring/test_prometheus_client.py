@@ -66,6 +66,17 @@ async def test_scalars_and_strings_are_read(server: FakePrometheus, kind: str, v
     assert (result.result_type, result.samples[0].points) == (kind, ((NOW, value),))
 
 
+async def test_an_answer_speaks_for_the_time_of_its_newest_point(server: FakePrometheus) -> None:
+    series = [
+        {"metric": {"job": name}, "values": [[NOW - 90, "1"], [NOW - age, "2"]]}
+        for name, age in (("a", 60), ("b", 30))
+    ]
+    server.data = {"resultType": "matrix", "result": series}
+    async with aclosing(client_of(server)) as client:
+        result = await client.query_range("up", NOW - 90, NOW, 15)
+    assert (result.as_of, result.age_seconds, result.stale) == (NOW - 30, 0.0, False)
+
+
 async def test_an_answer_without_data_is_as_of_now(server: FakePrometheus) -> None:
     server.data = {"resultType": "vector", "result": []}
     async with aclosing(client_of(server)) as client:
@@ -174,6 +185,13 @@ async def test_a_wrong_address_or_credential_is_a_clear_error_and_not_papered_ov
         with pytest.raises(PrometheusRefused, match=str(status)):
             await client.query("up")
     assert server.count() == 2
+
+
+async def test_what_looks_like_an_answer_under_another_status_is_none(server: FakePrometheus) -> None:
+    server.fail(203, {"status": "success", "data": server.data})
+    async with aclosing(client_of(server)) as client:
+        with pytest.raises(PrometheusRefused, match="answered 203"):
+            await client.query("up")
 
 
 async def test_an_answer_that_is_too_large_is_the_querys_fault(server: FakePrometheus) -> None:

@@ -54,6 +54,15 @@ def test_a_slow_tool_misses_its_time_unless_it_waits_for_a_model() -> None:
     assert reported(measured, targets=Targets(p95_seconds=1.0)).missed == ()
 
 
+def test_the_time_of_all_is_that_of_the_tools_that_are_judged_by_it() -> None:
+    measured = Measured(tools={"chat": group(ok=90, seconds=0.9), "get": group(ok=10, seconds=0.1)})
+    level = reported(measured, patient=["chat"])
+    assert (level.overall.calls, level.overall.p95_seconds) == (100, pytest.approx(0.2375))
+    overall = reported(measured).overall.p95_seconds
+    assert overall is not None
+    assert overall > 0.9
+
+
 def test_a_server_that_was_down_misses_its_uptime() -> None:
     assert reported(Measured(uptime=0.9999)).missed == ()
     assert reported(Measured(uptime=0.99)).missed == ("the server was up for 99.0000%, promised are 99.99%",)
