@@ -75,7 +75,7 @@ class Door:
 
     async def _answered(self, token: str | None, **options: Any) -> httpx2.Response:
         """Not a 503: on a busy machine the first keys take longer than a caller's patience."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (answer := await self.knock(token, **options)).status_code == 503:
                 await asyncio.sleep(0.1)
         return answer
@@ -116,7 +116,7 @@ async def open_door(keycloak: KeycloakServer, **variables: str) -> AsyncIterator
     async with (
         _living(app),
         httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8000"
+            transport=httpx2.ASGITransport(app=app), base_url="http://127.0.0.1:8000", timeout=60
         ) as client,
     ):
         yield Door(client)

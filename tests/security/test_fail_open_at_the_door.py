@@ -11,7 +11,7 @@ from tests.security.door import Door, open_door
 from tests.support.keycloak_server import KeycloakServer
 from tests.support.openfga_server import OpenFGAServer
 
-pytestmark = pytest.mark.real_time(limit=120.0)
+pytestmark = pytest.mark.real_time(limit=240.0)
 
 _USER = {"type": "user"}
 MODEL: dict[str, Any] = {
@@ -50,7 +50,7 @@ async def guarded(keycloak: KeycloakServer, openfga: OpenFGAServer, **variables:
 
 async def served(door: Door, token: str) -> None:
     """Wait for an answer. (A busy machine may need more than one attempt until the keys are there.)"""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         while (await door.knock(token)).status_code != 200:
             await asyncio.sleep(0.1)
         while (await tool(door, token, "agent_chat", **CHAT)).get("isError"):

@@ -11,7 +11,7 @@ from tests.auth.openfga_checks import DOCUMENT, until_allowed_unchecked
 from tests.security.attackers import MALFORMED, asked, gullible
 from tests.support.openfga_server import OpenFGAServer
 
-pytestmark = pytest.mark.real_time(limit=60.0)
+pytestmark = pytest.mark.real_time
 
 ANN = ("user:ann", "viewer", DOCUMENT)
 MALLORY = ("user:mallory", "viewer", DOCUMENT)
@@ -98,9 +98,10 @@ async def test_a_context_that_is_no_json_lets_nobody_in(
     openfga: OpenFGAServer, context: dict[str, object]
 ) -> None:
     async for authorizer in closed_and_warm(openfga):
+        before = openfga.checks
         with pytest.raises(RequestRejected):
             await authorizer.check(*MALLORY, context=context)
-    assert openfga.checks == 1
+        assert openfga.checks == before
 
 
 async def test_a_context_nested_without_end_lets_nobody_in(openfga: OpenFGAServer) -> None:
@@ -140,7 +141,7 @@ async def test_one_answer_of_openfga_ends_what_an_outage_allowed(openfga: OpenFG
         openfga.stop()
         await until_allowed_unchecked(authorizer)
         openfga.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (await authorizer.check(*ANN)).degraded:
                 await asyncio.sleep(0.05)
         openfga.fail(503, path="/check")
