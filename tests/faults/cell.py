@@ -6,11 +6,12 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import httpx2
 
@@ -19,6 +20,7 @@ from mcp_server_langgraph.resilience import CircuitBreaker, registry
 from tests.faults.faults import Fault, begin, end
 from tests.faults.house import Reply, call_tool, whole_server
 from tests.faults.scene import Ask, Scene
+from tests.support.eventually import until
 from tests.support.faulty_proxy import FaultyProxy
 
 __all__ = ["SETTINGS", "Seen", "play"]
@@ -31,10 +33,11 @@ SETTINGS: Final = {
     "LOG_LEVEL": "ERROR",
 }
 """Shorter waits than the defaults, so that a cell takes a second or two, and a busy test machine sheds no calls. All
-else is as it is without settings."""
+else is as it is without settings, but for `_patience`."""
 
 _CALLS: Final = 8
-_RECOVERY_LIMIT: Final = 15.0
+_RECOVERY_LIMIT: Final = 30.0
+_READ_WITHIN: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,25 @@ async def play(scene: Scene, fault: Fault, folder: Path) -> Seen:
     """Play it."""
     tls = folder / "tls" if fault.tls else None
     with FaultyProxy(scene.process.port, scene.split, tls) as proxy, _trusting(proxy.trusted):
-        variables = {**scene.variables(proxy), **SETTINGS, **(scene.hurried if fault.hangs else {})}
+        variables = {**scene.variables(proxy), **SETTINGS, **_patience(scene, fault)}
+        variables |= scene.hurried if fault.hangs else {}
         async with whole_server(variables) as url, httpx2.AsyncClient(timeout=60.0) as http:
             ask = partial(call_tool, http, url)
             await scene.prepare(ask)
             return await _Cell(scene, fault, proxy, ask).run()
+
+
+def _patience(scene: Scene, fault: Fault) -> dict[str, str]:
+    """Settings for all that does not hang: of it no attempt is given up because the machine is busy."""
+    hanging = {name.partition(".")[0] for name in _operations(scene)} if fault.hangs else set()
+    waited_for = {"openfga", "redis", "database", "keycloak"} - hanging
+    return {
+        f"{service.upper()}_{time}": "20" for service in waited_for for time in ("ATTEMPT_TIMEOUT", "TIMEOUT")
+    }
+
+
+def _operations(scene: Scene) -> Mapping[str, int]:
+    return scene.operations or {scene.breaker: 1}
 
 
 class _Cell:
@@ -84,6 +101,7 @@ class _Cell:
         try:
             await scene.notice(self._ask)
             known = await self._call(scene.known())
+            await self._until_read(tries, attempts)
             tries, attempts = proxy.tries - tries, self._attempts() - attempts
             new = await self._call(scene.new())
             opened = await self._press()
@@ -98,10 +116,14 @@ class _Cell:
 
     def _promised(self) -> int:
         """The most requests of the first call, as its pipelines describe themselves."""
-        return sum(times * _requests_of(name) for name, times in self._operations().items())
+        return sum(times * _requests_of(name) for name, times in _operations(self._scene).items())
 
-    def _operations(self) -> Mapping[str, int]:
-        return self._scene.operations or {self._scene.breaker: 1}
+    async def _until_read(self, tries: int, attempts: int) -> None:
+        """Wait for the proxy, which a client that gives up is ahead of."""
+        if self._fault.hangs:
+            least = self._attempts() - attempts - self._scene.silent
+            with suppress(TimeoutError):
+                await until(lambda: self._proxy.tries - tries >= least, within=_READ_WITHIN)
 
     async def _call(self, call: Any) -> Reply:
         self._replies.append(await self._ask(call))
@@ -132,7 +154,7 @@ class _Cell:
     def _attempts(self) -> int:
         """Requests that the layer let through to the service."""
         breakers = registry.breakers()
-        counts = [breakers[name].snapshot() for name in self._operations() if name in breakers]
+        counts = [breakers[name].snapshot() for name in _operations(self._scene) if name in breakers]
         return sum(each.successes + sum(each.failures.values()) + each.neutral for each in counts)
 
 
@@ -148,9 +170,8 @@ def _trusting(bundle: Path | None) -> Iterator[None]:
         yield
         return
     _http._tls.cache_clear()
-    os.environ["SSL_CERT_FILE"] = str(bundle)
     try:
-        yield
+        with mock.patch.dict(os.environ, SSL_CERT_FILE=str(bundle)):
+            yield
     finally:
-        del os.environ["SSL_CERT_FILE"]
         _http._tls.cache_clear()

@@ -17,6 +17,6 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 @ALL_FAULTS
-@pytest.mark.real_time(limit=120.0)
+@pytest.mark.real_time(limit=400.0)
 async def test_callers_get_what_the_matrix_says(scene: Scene, tmp_path: Path, fault: str) -> None:
     await check(scene, fault, tmp_path)

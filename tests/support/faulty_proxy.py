@@ -78,6 +78,10 @@ class FaultyProxy:
     @property
     def tries(self) -> int:
         """Requests that clients in this process sent or tried to: those that arrived, and connections without one."""
+        return self._thread.run(self._count())
+
+    async def _count(self) -> int:
+        """Where nobody is in the middle of counting."""
         tried = connects(self.port) - self._tried_before
         return sum(self.requests.values()) + max(tried, self.accepted) - self._carried
 
@@ -104,6 +108,10 @@ class FaultyProxy:
             await self._listen()
         if sickness.kind == "expired" or before is not _WELL:
             self._drop_all()
+        await asyncio.sleep(
+            0
+        )  # what was dropped is closed in the loop's next turn: clients see it from now on
+        await asyncio.sleep(0)
 
     async def _flap(self, seconds: float) -> None:
         while True:

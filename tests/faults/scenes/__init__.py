@@ -13,6 +13,7 @@ from tests.faults.scenes.llm import LLMScene, OnlyLLMScene
 from tests.faults.scenes.openfga import OpenFGAScene
 from tests.faults.scenes.prometheus import PrometheusScene
 from tests.faults.scenes.redis import RedisScene
+from tests.support.redis_server import RedisServer
 
 __all__ = ["SCENES", "on_stage"]
 
@@ -23,7 +24,9 @@ SCENES: Final[dict[str, type[Scene]]] = {
 
 
 @contextmanager
-def on_stage(service: str, folder: Path) -> Iterator[Scene]:
-    """The scene of that service, its processes started and at last stopped."""
-    with SCENES[service](folder) as scene:
+def on_stage(service: str, folder: Path, **redis: str) -> Iterator[Scene]:
+    """The scene of that service, its processes started and at last stopped. ``redis``: options of Redis' server."""
+    scene = SCENES[service](folder)
+    scene.redis = RedisServer(folder / "redis", **redis)
+    with scene:
         yield scene

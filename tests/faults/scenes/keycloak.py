@@ -59,7 +59,7 @@ class KeycloakScene(Scene):
 
     async def notice(self, ask: Ask) -> None:
         """Callers do not wait for the refresh of keys: it takes one until somebody knows that it failed."""
-        give_up = time.monotonic() + 8.0
+        give_up = time.monotonic() + 20.0
         while (await ask(self.known())).kind == "whole" and time.monotonic() < give_up:
             await asyncio.sleep(0.05)
 

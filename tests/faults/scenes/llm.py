@@ -21,7 +21,7 @@ __all__ = ["LLMScene", "OnlyLLMScene"]
 class LLMScene(Scene):
     service = "llm"
     breaker = "llm.openai.first"
-    hurried = MappingProxyType({"LLM_ATTEMPT_TIMEOUT": "0.4"})
+    hurried = MappingProxyType({"LLM_OPENAI_ATTEMPT_TIMEOUT": "0.4"})
     slow_by_default = 70.0
     callers = ("asks what was asked before", "asks something new", "asks what was asked before")
 
