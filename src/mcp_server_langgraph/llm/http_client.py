@@ -17,10 +17,11 @@ CONNECT_TIMEOUT: Final = 5.0
 
 
 def http_client(
-    timeout: float, *, connect: float = CONNECT_TIMEOUT, without: Collection[str] = ()
+    timeout: float, *, connect: float = CONNECT_TIMEOUT, without: Collection[str] = (), proxies: bool = True
 ) -> httpx2.AsyncClient:
     """A client of its own for one model. ``timeout`` bounds each wait on the socket, ``connect`` the one for the
-    connection, in seconds. ``without``: headers that the SDK adds and this host is not to be sent.
+    connection, in seconds. ``without``: headers that the SDK adds and this host is not to be sent. ``proxies``:
+    whether it goes through those of the environment (HTTPS_PROXY, NO_PROXY).
     """
     import httpx2
 
@@ -50,6 +51,7 @@ def http_client(
         timeout=httpx2.Timeout(timeout, connect=connect),
         event_hooks={"request": [before], "response": [after]},
         follow_redirects=True,
+        trust_env=proxies,
     )
 
 

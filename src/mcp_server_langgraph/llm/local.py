@@ -113,7 +113,8 @@ class LocalChatModel(BaseChatModel):
         endpoint = await self._server.endpoint()
         if endpoint != self._asked_at:
             old = self._client
-            access = Access(self.timeout, SecretStr(endpoint.key), f"{endpoint.url}/v1")
+            # A proxy does not reach this machine's own loopback, and is not to hear the question.
+            access = Access(self.timeout, SecretStr(endpoint.key), f"{endpoint.url}/v1", proxies=False)
             self._model, self._client = build_model(COMPATIBLE, LOCAL_MODEL, access)
             self._asked_at = endpoint
             if old is not None:

@@ -51,7 +51,7 @@ class Access:
     (seconds; > 0).
 
     ``base_url`` None: the provider's own. ``api_key`` None: none is sent. ``max_output``: tokens of an answer at most;
-    None: as the provider wants.
+    None: as the provider wants. ``proxies``: whether the proxies of the environment stand in between.
     """
 
     timeout: float
@@ -59,6 +59,7 @@ class Access:
     base_url: str | None = None
     max_output: int | None = None
     connect: float = CONNECT_TIMEOUT
+    proxies: bool = True
 
 
 def require_package(kind: str) -> None:
@@ -81,7 +82,7 @@ def build_model(kind: str, model: str, access: Access) -> tuple[BaseChatModel, h
     withheld = _OPENAIS_OWN if kind == COMPATIBLE else ()
     if access.api_key is None:
         withheld = (*withheld, "authorization")
-    client = http_client(access.timeout, connect=access.connect, without=withheld)
+    client = http_client(access.timeout, connect=access.connect, without=withheld, proxies=access.proxies)
     return _BUILDERS[kind](model, access, client), client
 
 

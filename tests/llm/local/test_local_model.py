@@ -71,6 +71,14 @@ async def test_it_is_started_by_the_first_question_and_marks_its_answer() -> Non
 
 
 @pytest.mark.real_time(limit=120)
+async def test_a_proxy_that_cannot_be_reached_is_not_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, f"http://{HOST}:{free_port()}")
+    async with chain(llm_provider="local") as model:
+        assert "Paris" in (await model.ainvoke([HumanMessage(PARIS)])).text
+
+
+@pytest.mark.real_time(limit=120)
 async def test_where_no_other_model_can_be_reached_it_answers_and_says_for_whom() -> None:
     nowhere = f"http://{HOST}:{free_port()}"
     settings = {"llm_provider": "openai", "openai_api_key": KEY, "openai_base_url": nowhere}
