@@ -217,3 +217,29 @@ async def test_a_mistake_in_the_fetch_keeps_the_keys_too() -> None:
 def test_ages_that_cannot_be_are_refused(ages: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="soft_age"):
         KeyCache(Provider(), soft_age=ages[0], hard_age=ages[1], unknown_interval=1.0, patience=1.0)
+
+
+async def test_all_who_come_with_a_new_key_wait_for_the_refresh_that_one_of_them_began() -> None:
+    provider = Provider()
+    cache = cache_of(provider)
+    await cache.find(FIRST.kid)
+    provider.keys, provider.seconds = [FIRST, SECOND], 0.3
+    await asyncio.sleep(UNKNOWN)
+    one = asyncio.create_task(cache.find(SECOND.kid))
+    await asyncio.sleep(0.1)
+    other = asyncio.create_task(cache.find(SECOND.kid))
+    assert (await one).key_id == (await other).key_id == SECOND.kid
+    assert provider.fetches == 2
+
+
+async def test_a_new_key_whose_refresh_takes_too_long_is_not_known_rather_than_wrong() -> None:
+    provider = Provider()
+    cache = cache_of(provider)
+    await cache.find(FIRST.kid)
+    provider.keys, provider.seconds = [FIRST, SECOND], 10.0
+    await asyncio.sleep(UNKNOWN)
+    for _ in range(2):
+        with pytest.raises(IdentityUnavailable):
+            await cache.find(SECOND.kid)
+    await asyncio.sleep(10)
+    assert (await cache.find(SECOND.kid)).key_id == SECOND.kid
