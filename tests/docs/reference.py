@@ -78,7 +78,9 @@ def _layer_default(name: str, default: Any) -> str:
 
 
 def _number(value: float) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value:g}"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:g}"
+    return str(value).lower() if isinstance(value, bool) else str(int(value))
 
 
 def services() -> str:
@@ -106,6 +108,8 @@ def _server_default(field: FieldInfo) -> str:
         return "unset"
     if field.default in ([], {}):
         return "none"
+    if isinstance(field.default, (list, tuple)):
+        return code(",".join(field.default))
     return code(_number(field.default) if isinstance(field.default, (int, float)) else field.default)
 
 

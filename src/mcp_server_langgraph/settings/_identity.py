@@ -26,7 +26,7 @@ class IdentitySettings(Group):
     """Who calls: the Keycloak that issues the tokens."""
 
     keycloak_url: HttpUrl | None = setting(
-        None, "Keycloak that issues the callers' tokens; a local development identity where None.", URL
+        None, "Keycloak that issues the callers' tokens; a local development identity where unset.", URL
     )
     keycloak_realm: str | None = setting(None, "Realm of the tokens.", "a realm's name")
     keycloak_audience: str | None = setting(None, "Audience that a token must be meant for.", "an audience")
@@ -56,7 +56,7 @@ class IdentitySettings(Group):
         allow_inf_nan=False,
     )
     keycloak_client_id: str | None = setting(
-        None, "Client as which the server asks Keycloak; KEYCLOAK_AUDIENCE where None.", "a client's id"
+        None, "Client as which the server asks Keycloak; KEYCLOAK_AUDIENCE where unset.", "a client's id"
     )
     keycloak_client_secret: SecretStr | None = setting(
         None,

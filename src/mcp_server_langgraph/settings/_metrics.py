@@ -15,6 +15,6 @@ class MetricsSettings(Group):
     )
     sla_selector: str | None = setting(
         None,
-        "Which series in Prometheus are this server's; all that have its metrics where None.",
+        "Which series in Prometheus are this server's; all that have its metrics where unset.",
         'label matchers of PromQL, such as job="mcp",env="prod"',
     )

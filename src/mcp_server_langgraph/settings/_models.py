@@ -65,7 +65,7 @@ class ModelSettings(Group):
         "Who answers: a provider of language models, the small local model, or the offline stand-in.",
         _PROVIDER,
     )
-    llm_model: str | None = setting(None, "Model of the provider; its default where None.", "a model's name")
+    llm_model: str | None = setting(None, "Model of the provider; its default where unset.", "a model's name")
     llm_fallback_models: Annotated[Names, AfterValidator(_model_names)] = setting(
         [],
         "Models that are asked in turn when the first is unavailable.",
@@ -88,7 +88,7 @@ class ModelSettings(Group):
     )
     llm_max_output_tokens: int | None = setting(
         None,
-        "Tokens that an answer may have; where None, as the provider wants.",
+        "Tokens that an answer may have; where unset, as the provider wants.",
         "an integer of at least 1",
         ge=1,
     )

@@ -32,12 +32,12 @@ class SessionSettings(Group):
 
     redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = setting(
         None,
-        "Where conversations are kept; in this process's memory where None.",
+        "Where conversations are kept; in this process's memory where unset.",
         "a redis://, redis+sentinel://hosts/name or redis+cluster://hosts URL; rediss for TLS",
     )
     redis_ca_file: Annotated[Path, AfterValidator(_certificates)] | None = setting(
         None,
-        "Certificates (PEM) that vouch for Redis; those of the system where None.",
+        "Certificates (PEM) that vouch for Redis; those of the system where unset.",
         "the path of a file of certificates (PEM) that can be read",
     )
     session_ttl_seconds: float = setting(
