@@ -21,7 +21,7 @@ SCENARIOS = Path(__file__).with_name("alerts_test.yml")
 
 def promtool(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [require("promtool"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def expressions() -> dict[str, str]:

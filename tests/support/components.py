@@ -110,7 +110,7 @@ def _says(*arguments: str) -> Callable[[str], str]:
     """The version is the first number with dots that the program prints, as Debian's and Valkey's do."""
 
     def version(program: str) -> str:
-        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=30)
+        done = subprocess.run([program, *arguments], capture_output=True, text=True, timeout=120)
         found = re.search(r"\d+\.\d+[.\d]*", done.stdout + done.stderr)
         return found[0] if found else ""
 

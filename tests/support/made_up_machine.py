@@ -50,7 +50,7 @@ class Machine:
             "COMPONENTS_DIR": str(self.cache),
             **self.environment,
         }
-        return subprocess.run([script, *arguments], env=known, capture_output=True, text=True, timeout=60)
+        return subprocess.run([script, *arguments], env=known, capture_output=True, text=True, timeout=300)
 
     def components(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return self.run(ROOT / "scripts" / "components", *arguments)

@@ -62,7 +62,7 @@ class Llama:
 
 def is_busy(url: str, key: str) -> bool:
     """Whether the server writes an answer."""
-    [slot] = httpx2.get(f"{url}/slots", headers={"authorization": f"Bearer {key}"}, timeout=10).json()
+    [slot] = httpx2.get(f"{url}/slots", headers={"authorization": f"Bearer {key}"}, timeout=60).json()
     return bool(slot["is_processing"])
 
 

@@ -325,7 +325,7 @@ def test_loops_in_two_threads_share_answers_and_do_not_wait_for_one_another() ->
     cache = Cache(ttl=60)
     pipeline = Pipeline("s", cache)
     asked: list[int] = []
-    together = threading.Barrier(2, timeout=10)
+    together = threading.Barrier(2, timeout=60)
 
     async def source() -> str:
         asked.append(1)
@@ -339,7 +339,7 @@ def test_loops_in_two_threads_share_answers_and_do_not_wait_for_one_another() ->
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert len(asked) == 2
     assert asyncio.run(pipeline.call(source)) == "good"  # type: ignore[arg-type]
     assert len(asked) == 2

@@ -170,7 +170,7 @@ def test_the_thread_that_finds_a_window_being_closed_goes_on() -> None:
             super().update(observed)
             other = threading.Thread(target=a_window, args=(limiter, 20.0), daemon=True)
             other.start()
-            other.join(5)
+            other.join(60)
             waits.append(other.is_alive())
 
     limiter.algorithm = algorithm = Slow()

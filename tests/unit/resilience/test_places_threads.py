@@ -136,7 +136,7 @@ def test_a_place_that_comes_back_in_the_middle_of_queueing_does_no_harm() -> Non
     caller = ClosedByTheCollector(2, places)
     thread = threading.Thread(target=places.enqueue, args=(caller, 2), daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive(), "it waits for its own lock"
     assert (first.woken, caller.woken, places.active, list(places.waiting)) == (1, 0, 1, [caller])
 
