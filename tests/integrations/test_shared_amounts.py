@@ -165,6 +165,20 @@ async def test_who_has_no_word_of_the_provider_takes_over_what_the_others_know()
         assert second.snapshot().limits == {"requests": 100}
 
 
+async def test_a_limit_that_was_given_to_all_is_that_of_all_together() -> None:
+    first, second = (Quota(name="model", limits={"requests": 100}) for _ in range(2))
+    async with sharing(first, second):
+        for _ in range(60):
+            first.reserve().keep()
+        for _ in range(30):
+            second.reserve().cancel()
+        second.reserve().keep()
+        await asyncio.sleep(KNOWN)
+        assert first.snapshot().left == second.snapshot().left == {"requests": 39}
+        await asyncio.sleep(60)
+        assert first.snapshot().left == second.snapshot().left == {"requests": 100}
+
+
 async def test_a_hold_of_a_quota_holds_for_all() -> None:
     first, second = (Quota(name="model") for _ in range(2))
     async with sharing(first, second):

@@ -173,6 +173,41 @@ def test_a_wrong_key_of_an_account_is_not_shown(value: str) -> None:
     assert "secret-key" not in problem
 
 
+def test_quotas_are_kept_by_the_name_that_the_chain_calls_a_model() -> None:
+    given = {"LLM_QUOTAS": "Google : Gemini-X=10/250000,openai/TeamB:m=-/1, vllm:org/model:tag = 60/-"}
+    assert Settings.from_env(given).llm_quotas == {
+        "google:gemini-x": "10/250000",
+        "openai/teamb:m": "-/1",
+        "vllm:org/model:tag": "60/-",
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "google:m",
+        "google:m=10",
+        "google:m=-/-",
+        "google:m=0/10",
+        "google:m=10/0",
+        "google:m=1.5/-",
+        "google:m=-1/-",
+        "google:m=10/",
+        "google:m=10/1/1",
+        "google=10/-",
+        "offline=10/-",
+        "G g:m=10/-",
+        "google:m=10/-,google:m=20/-",
+        "google:m=1e3/-",
+    ],
+)
+def test_a_quota_that_cannot_be_one_is_refused(value: str) -> None:
+    (problem,) = problems_of({"LLM_QUOTAS": value})
+    assert problem.startswith(
+        f"LLM_QUOTAS={value!r} is not allowed: LLM_QUOTAS must be comma separated provider:model=requests/tokens"
+    )
+
+
 def test_a_model_needs_what_it_is_asked_through() -> None:
     problems = problems_of(
         ENDPOINTS

@@ -4,6 +4,7 @@ for each account, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, ConfigurationError, Cooldown, Retry
@@ -24,10 +25,10 @@ from .links import LazyLink
 from .prices import Prices
 from .providers import DEFAULT_MODELS
 
-__all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "quota_of"]
+__all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "limits_of", "quota_of"]
 
 SILENT: Final = frozenset({"google", "local", "offline"})
-"""Providers whose answers tell nothing of our quota."""
+"""Providers whose answers tell nothing of our quota, which therefore has to be set."""
 
 SHORT_WAIT: Final = 1.0
 """Seconds for which quota is waited for where another model could be asked: about what asking that one costs."""
@@ -51,7 +52,12 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
             name,
             builder_of(settings, name),
             bulkhead=bulkheads[name.source],
-            quota=quota_of(name, followers=followers, output=settings.llm_max_output_tokens),
+            quota=quota_of(
+                name,
+                followers=followers,
+                output=settings.llm_max_output_tokens,
+                limits=limits_of(settings, name),
+            ),
             price=prices.of(str(name)),
             followers=followers,
             idle=idle,
@@ -60,18 +66,36 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
     return GuardedChatModel(links, remembers=settings.llm_cached_answer_seconds)
 
 
-def quota_of(name: ModelName, *, followers: int, output: int | None = None) -> ModelQuota | None:
-    """The quota of an account for a model; None where its provider tells nothing of it. ``output``: tokens that an
-    answer may have.
+def quota_of(
+    name: ModelName,
+    *,
+    followers: int,
+    output: int | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> ModelQuota | None:
+    """The quota of an account for a model; None where neither its provider nor the settings tell anything of it.
+
+    ``output``: tokens that an answer may have. ``limits``: of a minute, as the settings tell them.
     """
-    if name.provider in SILENT:
+    if name.provider in SILENT and not limits:
         return None
     return ModelQuota(
         max_wait=SHORT_WAIT if followers else LONGEST_COOLDOWN,
         name=service_of(name),
         output=TYPICAL_OUTPUT if output is None else output,
         cached=name.provider != "anthropic",
+        limits=limits,
     )
+
+
+def limits_of(settings: Settings, name: ModelName) -> dict[str, float]:
+    """What the settings allow an account of a model in a minute, by dimension. Nothing where they do not name it: the
+    limits of one account are not those of another.
+    """
+    requests, _, tokens = settings.llm_quotas.get(str(name).lower(), "-/-").partition("/")
+    # Google's limit is one of the input: https://ai.google.dev/gemini-api/docs/rate-limits
+    told = {"requests": requests, "input_tokens" if name.provider == "google" else "tokens": tokens}
+    return {dimension: float(limit) for dimension, limit in told.items() if limit != "-"}
 
 
 def chain_of(settings: Settings) -> list[ModelName]:

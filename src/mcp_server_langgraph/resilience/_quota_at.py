@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from . import deadline
-from ._http_facts import headers_of, retry_after_of, terminal_quota
+from ._http_facts import headers_of, terminal_quota
 from ._metering import Entry, Reserving, asked
-from .errors import Rejected
+from .errors import Rejected, ResilienceError
 from .metrics import Sample
 from .policy import Call, Site
 
@@ -54,7 +54,9 @@ class QuotaAt(Reserving["QuotaReservation", "float | Usage"]):
         headers = headers_of(exc)
         if headers is not None:
             entry.held.observe(headers)
-            wait = retry_after_of(exc)
+        if isinstance(exc, Exception) and not isinstance(exc, ResilienceError):
+            # Not of the headers alone: Google tells it in the body, and SDKs wrap what tells it.
+            wait = self.site.verdict(exc).retry_after
             if wait is not None and not terminal_quota(exc):
                 self.policy.machine.hold(wait, deadline.now())
         self.ended(entry)

@@ -132,7 +132,7 @@ class CoolingDown(RateLimited):
 
 
 class QuotaUsed(RateLimited):
-    """By what the provider says of our quota it would refuse the call."""
+    """By what is known of our quota the provider would refuse the call."""
 
     policy = "quota"
     because = "is used up"

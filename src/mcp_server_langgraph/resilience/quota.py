@@ -3,7 +3,7 @@
 Providers of language models tell with each answer how many requests and tokens are left and when they are whole again.
 Between two answers it is predicted: each call takes one request and its estimated tokens before it begins, and settles
 them with what it used. Where there is not enough a call is refused, or waits its turn in line. Wrong predictions live
-until the next answer. As long as the provider has said nothing, everything passes.
+until the next answer. As long as the provider has said nothing, everything passes, but for limits that are given.
 
 A `RateLimit` has a limit of its own; this one follows the provider's, over all processes that share an account. It
 stands inside the retry, so that every attempt counts.
@@ -26,7 +26,7 @@ from . import config, deadline, events
 from ._checks import amount, checked, checked_count
 from ._machines.line import Line
 from ._machines.quota import NOTHING, Amounts, QuotaMachine
-from ._machines.quota_headers import Reading, readings
+from ._machines.quota_headers import DIMENSIONS, Reading, readings
 from ._metering import Held
 from ._quota_at import QuotaAt, QuotaMeter
 from .errors import QuotaUsed
@@ -100,7 +100,9 @@ class Quota(Policy):
     of its stream, the last one that is not None. ``headers``: those of the answer, from its result or the items of its
     stream; those of errors are found by themselves (``error.response.headers``). ``max_wait``: seconds that a call may
     wait (default 0: refused at once). ``max_queue``: how many may wait (None: no bound). ``gradual``: False where the
-    provider counts in fixed windows, so that nothing comes in before the reset.
+    provider counts in fixed windows, so that nothing comes in before the reset. ``limits``: what may be taken in any
+    minute, where the provider tells nothing: above 0, by dimension (requests, tokens, input_tokens, output_tokens); of
+    a dimension that it tells something of after all, that is followed.
 
     None means: from the settings. Raises `ConfigurationError` for values out of range.
     """
@@ -116,12 +118,14 @@ class Quota(Policy):
         max_wait: float | None = None,
         max_queue: int | None = None,
         gradual: bool = True,
+        limits: Mapping[str, float] | None = None,
         name: str | None = None,
     ) -> None:
         for label, function in (("tokens", tokens), ("usage", usage), ("headers", headers)):
             checked("Quota", label, function, "a function", ok=callable(function))
         checked("Quota", "max_wait", max_wait, "at least 0 seconds", ok=max_wait is None or max_wait >= 0)
         checked_count("Quota", "max_queue", max_queue, 0)
+        _checked_limits(limits)
         self.name = name
         self._named = name is not None
         self._explicit = max_wait
@@ -130,7 +134,7 @@ class Quota(Policy):
         self.headers = headers
         self.max_queue = math.inf if max_queue is None else max_queue
         self.max_wait = 0.0
-        self.machine = QuotaMachine(gradual=gradual)
+        self.machine = QuotaMachine(gradual=gradual, limits=limits)
         self.line: Line[Amounts] = Line(self.machine, NOTHING)
         self.counts = QuotaMeter(self)
         self.apply(config.current(), name or "")
@@ -226,6 +230,13 @@ class Quota(Policy):
         if site.inside_retry:
             site.gates.append(self.refuses_for)
         return QuotaAt(self, site)
+
+
+def _checked_limits(limits: Mapping[str, float] | None) -> None:
+    ok = limits is None or all(
+        dimension in DIMENSIONS and 0 < limit < math.inf for dimension, limit in limits.items()
+    )
+    checked("Quota", "limits", limits, f"numbers above 0 by some of {', '.join(DIMENSIONS)}", ok=ok)
 
 
 def _amounts(tokens: float | Usage) -> Amounts:

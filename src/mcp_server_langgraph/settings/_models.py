@@ -22,6 +22,7 @@ _OURS: Final = frozenset({"offline", "local"})
 _WITH_KEYS: Final = frozenset(PROVIDERS) - _OURS
 _PROVIDER: Final = f"{', '.join(PROVIDERS)}, a name of LLM_ENDPOINTS, or one of these with /account"
 _PRICE: Final = re.compile(r"\d+(\.\d+)?(/\d+(\.\d+)?){1,2}")
+_QUOTA: Final = re.compile(r"(?=.*\d)(-|[1-9]\d{0,11})/(-|[1-9]\d{0,11})")
 
 
 def _model_names(value: list[str]) -> list[str]:
@@ -57,6 +58,16 @@ def _prices(value: dict[str, str]) -> dict[str, str]:
     return value
 
 
+def _quotas(value: dict[str, str]) -> dict[str, str]:
+    quotas: dict[str, str] = {}
+    for text, quota in value.items():
+        name = _complete(text)
+        if not name.model or not _QUOTA.fullmatch(quota):
+            raise ValueError("provider:model=requests/tokens, - for one that is not limited")
+        quotas[str(name).lower()] = quota
+    return quotas
+
+
 class ModelSettings(Group):
     """Who answers: providers of language models, endpoints that speak OpenAI's API, and the offline stand-in."""
 
@@ -85,6 +96,13 @@ class ModelSettings(Group):
         {},
         "What a million tokens of a model cost; models that are not named are not counted in costs.",
         "comma separated provider:model=input/output or provider:model=input/output/cached input",
+    )
+    llm_quotas: Annotated[Pairs[str], AfterValidator(_quotas)] = setting(
+        {},
+        "What an account may ask of a model in a minute, where its provider does not tell it with each answer (Google, "
+        "most endpoints); of Google's tokens those of the input count.",
+        "comma separated provider:model=requests/tokens or provider/account:model=requests/tokens: integers of at "
+        "least 1, or - for one of them that is not limited",
     )
     llm_max_output_tokens: int | None = setting(
         None,

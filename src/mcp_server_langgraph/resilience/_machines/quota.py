@@ -7,24 +7,24 @@ windows nothing comes before the reset.
 
 The order of answers is that of their calls' beginnings: an answer to an older call says nothing new. And what we
 guessed of a call is not corrected by us once an answer to it, or to a later one, was heard: the provider's word
-includes it. So wrong guesses live until the next answer. A dimension that nobody spoke of limits nothing.
+includes it. So wrong guesses live until the next answer. A dimension that nobody spoke of limits nothing, unless we
+were given its limit (`quota_minute`).
 """
 
 from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import add, sub
-from typing import Final
+from typing import Final, NamedTuple
 
 from .quota_headers import DIMENSIONS, Reading
+from .quota_minute import PERIOD, SLACK, Minute
 
-# Seconds. The period of nearly all providers' limits, until an answer tells better.
-PERIOD: Final = 60.0
 # A reset that belongs to less than this share of the limit is rounded too much to tell the rate.
 TELLING_SHARE: Final = 0.01
-SLACK: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,10 @@ class Window:
             self.reset_at = now + PERIOD
         self._left, self._at = min(self.limit, left - amount), now
 
+    def settle(self, unused: float, _since: float, now: float) -> None:
+        """A call used so much less than it took; below 0: so much more."""
+        self.take(-unused, now)
+
     def reading(self, now: float) -> Reading:
         """What an answer would say that came now."""
         left = max(0.0, self.left(now))
@@ -97,8 +101,17 @@ class Window:
         return missing / self.rate if self._gradual else max(0.0, self.reset_at - now)
 
 
+class _Begun(NamedTuple):
+    """A call that is under way: what it took, and when."""
+
+    cost: Amounts
+    at: float
+
+
 class QuotaMachine:
-    """All dimensions together: a call begins when there is enough of each."""
+    """All dimensions together: a call begins when there is enough of each. ``limits``: those that we were given, for a
+    minute, by dimension.
+    """
 
     __slots__ = (
         "_gradual",
@@ -111,12 +124,14 @@ class QuotaMachine:
         "windows",
     )
 
-    def __init__(self, *, gradual: bool = True) -> None:
-        self.windows: dict[str, Window] = {}
+    def __init__(self, *, gradual: bool = True, limits: Mapping[str, float] | None = None) -> None:
+        self.windows: dict[str, Window | Minute] = {
+            dimension: Minute(limit) for dimension, limit in (limits or {}).items()
+        }
         self.held_until = self.own_held_until = -math.inf
         self.taken = NOTHING  # by our own calls in all, as far as is known
         self._gradual = gradual
-        self._under_way: dict[int, Amounts] = {}
+        self._under_way: dict[int, _Begun] = {}
         self._order = 0
         # Several numbers change together. A call to a provider takes a thousand times as long as a lock.
         self._lock = threading.RLock()
@@ -129,7 +144,7 @@ class QuotaMachine:
             self.told(cost, now)
             self.taken = self.taken + cost
             self._order += 1
-            self._under_way[self._order] = cost
+            self._under_way[self._order] = _Begun(cost, now)
             return self._order
 
     def delay(self, cost: Amounts, now: float, ahead: Amounts) -> float:
@@ -149,14 +164,15 @@ class QuotaMachine:
     def ended(self, order: int, used: Amounts | None, now: float) -> None:
         """A call ended; ``used``: what it is known to have used, None where nobody said."""
         with self._lock:
-            cost = self._under_way.pop(order, None)
-            if cost is None or used is None:
+            begun = self._under_way.pop(order, None)
+            if begun is None or used is None:
                 return
+            cost, since = begun
             self.taken = self.taken + used - cost
             for dimension, unused in zip(DIMENSIONS, (cost - used).each, strict=True):
                 window = self.windows.get(dimension)
                 if window is not None and window.order < order:
-                    window.take(-unused, now)
+                    window.settle(unused, since, now)
 
     def heard(self, said: dict[str, Reading], now: float, order: int | None = None) -> None:
         """Hear an answer to the call of that order; None: to none that is under way."""
@@ -165,9 +181,11 @@ class QuotaMachine:
             for index, dimension in enumerate(DIMENSIONS):
                 if dimension not in said:
                     continue
-                window = self.windows.get(dimension) or Window(gradual=self._gradual)
+                window = self.windows.get(dimension)
+                if not isinstance(window, Window):
+                    window = Window(gradual=self._gradual)
                 if order >= window.order:
-                    later = [cost.each[index] for begun, cost in self._under_way.items() if begun > order]
+                    later = [begun.cost.each[index] for n, begun in self._under_way.items() if n > order]
                     window.read(said[dimension], sum(later), order, now)
                     if window.limit:
                         self.windows[dimension] = window

@@ -67,7 +67,8 @@ class ModelQuota(Quota):
     """Follows the limits that the provider of a model tells (`Quota`), with what LangChain's models tell of tokens.
 
     The headers come by `observe_headers`. ``output``: tokens that an answer is thought to have where the question does
-    not bound it. ``cached``: whether input from the provider's cache counts (Anthropic's does not).
+    not bound it. ``cached``: whether input from the provider's cache counts (Anthropic's does not). ``limits``: what
+    may be taken in any minute where the provider tells nothing (`Quota`).
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class ModelQuota(Quota):
         name: str | None = None,
         output: int = TYPICAL_OUTPUT,
         cached: bool = True,
+        limits: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(tokens=self._estimate, max_wait=max_wait, name=name)
+        super().__init__(tokens=self._estimate, max_wait=max_wait, limits=limits, name=name)
         self._output = output
         self.cached = cached
 
