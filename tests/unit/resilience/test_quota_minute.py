@@ -179,6 +179,12 @@ def test_calls_of_one_moment_give_back_each_its_own() -> None:
     assert minute.left(20.0) == 85.0
 
 
+def test_what_is_given_back_is_what_that_call_took() -> None:
+    minute = after((10.0, 30.0), (20.0, 20.0))
+    minute.settle(0.5, 20.0, 30.0)
+    assert [minute.left(now) for now in (30.0, 70.0, 80.0)] == [50.5, 80.5, 100.0]
+
+
 def test_a_call_that_took_longer_than_a_minute_gives_nothing_back() -> None:
     minute = after((10.0, 30.0), (80.0, 20.0))
     minute.settle(30.0, 10.0, 80.0)
