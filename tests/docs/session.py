@@ -26,8 +26,8 @@ _OF_BASH: Final = re.compile(
     r"bash: line \d+: +\d+ (?:Killed|Terminated)|\[\d+\][+-]? +(?:Killed|Done|Terminated)"
 )
 _PORT: Final = re.compile(r"\b(8000|6399)\b")
-STARTED_WITHIN: Final = 60.0
-SILENT_FOR: Final = 60.0
+STARTED_WITHIN: Final = 200.0
+SILENT_FOR: Final = 200.0
 
 
 class Session:
@@ -111,7 +111,7 @@ class Session:
         give_up = time.monotonic() + STARTED_WITHIN
         while time.monotonic() < give_up:
             try:
-                with urlopen(url, timeout=5):
+                with urlopen(url, timeout=30):
                     return
             except (OSError, URLError):
                 time.sleep(0.1)

@@ -12,6 +12,7 @@ from tests.docs.pages import PAGES, Block, page_id, read
 from tests.docs.session import Session
 from tests.docs.settings_names import is_setting
 from tests.docs.shown import as_pattern
+from tests.server.running import UNHURRIED
 from tests.support.components import require
 
 SESSIONS = [path for path in PAGES if read(path).is_session]
@@ -34,7 +35,7 @@ def test_what_a_tutorial_says_happens(path: Path, tmp_path: Path) -> None:
     if "valkey-server" in path.read_text(encoding="utf-8"):
         require("valkey")
     environ = {name: value for name, value in os.environ.items() if not is_setting(name)}
-    with Session(tmp_path, environ) as session:
+    with Session(tmp_path, environ | UNHURRIED) as session:
         for block in read(path).blocks:
             _follow(session, block)
 
