@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -20,6 +21,8 @@ __all__ = ["HOST", "DidNotStart", "Service", "accepts", "answers_http", "free_po
 
 HOST: Final = "127.0.0.1"
 STOP_SECONDS: Final = 30.0
+_PORTS: Final = range(30_000, 32_000)
+"""Below those of clients: a Keycloak takes half a minute until it listens."""
 
 
 class DidNotStart(Exception):
@@ -36,7 +39,7 @@ class Service:
     ready: Callable[[], bool]
     folder: Path
     environment: Mapping[str, str] | None = None
-    patience: float = 60.0
+    patience: float = 120.0
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     @property
@@ -90,11 +93,16 @@ class Service:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on now, and that no client is given by chance before its service has it."""
+    for port in random.sample(_PORTS, len(_PORTS)):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return port
+    raise DidNotStart("there is no free port")
 
 
 def accepts(port: int) -> bool:
