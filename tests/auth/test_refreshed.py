@@ -1,11 +1,16 @@
 """What is published by a provider and kept here, in virtual time. (The keys' own tests are in `test_key_cache`.)"""
 
 import asyncio
+from contextvars import ContextVar
 
 import pytest
 
 from mcp_server_langgraph.auth._refreshed import Ages, Refreshed
 from mcp_server_langgraph.auth.identity import IdentityUnavailable
+from mcp_server_langgraph.resilience import timeout
+from mcp_server_langgraph.resilience.deadline import remaining
+
+_request: ContextVar[str] = ContextVar("request", default="nobody's")
 
 
 class Provider:
@@ -77,3 +82,17 @@ async def test_closing_stops_a_refresh() -> None:
     await facts.aclose()
     assert not facts.running
     assert provider.answers == 0
+
+
+async def test_a_refresh_knows_neither_the_deadline_nor_the_context_of_who_began_it() -> None:
+    seen = []
+
+    async def fetch() -> str:
+        seen.append((_request.get(), remaining()))
+        return "value"
+
+    refreshed = Refreshed("things", fetch, Ages(10.0, 20.0), 0.5)
+    async with timeout(60):
+        _request.set("ann's")
+        assert await refreshed.get() == "value"
+    assert seen == [("nobody's", None)]
