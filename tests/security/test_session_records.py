@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mcp_server_langgraph.auth.owners import owner_tag
-from mcp_server_langgraph.auth.session import SessionDamaged, StoredMessage
+from mcp_server_langgraph.auth.session import ConversationNotOwned, SessionDamaged, StoredMessage
 from tests.auth.redis_sessions import key, opened, plain, said, texts
 from tests.support.redis_server import RedisServer
 
@@ -61,6 +61,14 @@ async def test_a_record_of_a_foreign_owner_under_ones_name_is_not_shown(
         await redis.zadd(f"mcp:{{{owner_tag('ann')}}}:conversations", {"c": 9e12})
         assert await store.get("c", "ann") is None
         assert await store.search("ann", "bait") == []
+
+
+async def test_nothing_is_added_to_a_record_that_names_a_foreign_owner(valkey: RedisServer) -> None:
+    async with opened(valkey.url) as store, plain(valkey) as redis:
+        await redis.hset(key("c"), mapping={"owner": "mallory", "count": "0"})
+        with pytest.raises(ConversationNotOwned):
+            await store.append("c", "ann", said("mine"))
+        assert set(await redis.hgetall(key("c"))) == {b"owner", b"count"}
 
 
 async def test_a_key_of_another_kind_is_an_error_of_that_conversation_only(valkey: RedisServer) -> None:
