@@ -1,8 +1,9 @@
 """A small language model on this machine, for the time when no other can be reached: SmolLM2, 135 million parameters.
 
-llama.cpp's own server runs it in a child process, which takes 250 MB and is started when it is first asked. It answers
-in words only: it calls no tools, and is given none. What it says is noted as a degradation, also where it is the only
-model that was asked for, because the agent then does without its tools.
+llama.cpp's own server runs it in a child process, which takes 250 MB and is started when it is first asked, and anew
+when it has died, or is found to hang after a caller has waited in vain. It answers in words only: it calls no tools,
+and is given none. What it says is noted as a degradation, also where it is the only model that was asked for, because
+the agent then does without its tools.
 
 Errors: `LocalServerDown` while its process is dead, and what an OpenAI-compatible server's client raises.
 """
@@ -104,9 +105,18 @@ class LocalChatModel(BaseChatModel):
     ) -> AsyncGenerator[ChatGenerationChunk, None]:
         model = await self._reached()
         note_degradation("llm", WHY, f"local:{LOCAL_MODEL}")
+        watch = self._server.watch()
         async with aclosing(_generator(model._astream(plain_chat(messages), stop=stop))) as chunks:
-            async for chunk in chunks:
-                yield chunk
+            try:
+                async for chunk in chunks:
+                    watch.heard()
+                    yield chunk
+                    watch.waits()
+            except GeneratorExit:  # who reads no further does not wait
+                raise
+            except BaseException:
+                watch.given_up()
+                raise
 
     async def _reached(self) -> BaseChatModel:
         """The client of the child that runs now; each child has an address and a key of its own."""

@@ -62,8 +62,13 @@ class Llama:
 
 def is_busy(url: str, key: str) -> bool:
     """Whether the server writes an answer."""
+    return written(url, key) is not None
+
+
+def written(url: str, key: str) -> int | None:
+    """Tokens of the answer that the server writes; None: it writes none."""
     [slot] = httpx2.get(f"{url}/slots", headers={"authorization": f"Bearer {key}"}, timeout=60).json()
-    return bool(slot["is_processing"])
+    return int(slot["next_token"][0]["n_decoded"]) if slot["is_processing"] else None
 
 
 async def rest_of(chunks: AsyncIterator[object]) -> None:

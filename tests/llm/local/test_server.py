@@ -6,33 +6,13 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import pytest
 
 from mcp_server_langgraph.llm._local import server as module
 from mcp_server_langgraph.llm._local.server import LocalServer, LocalServerDown
+from tests.llm.local.children import DEAF, GOOD, server
 from tests.server.running import eventually
-
-# Answers as the real one does, and ends with its stdin.
-GOOD = """
-import json, sys
-asked = json.loads(sys.stdin.readline())
-print(json.dumps({"url": f"http://127.0.0.1:1/{asked['weights']}"}), flush=True)
-sys.stdin.read()
-"""
-DEAF = GOOD.replace("sys.stdin.read()", "import time; time.sleep(100)")
-
-
-@asynccontextmanager
-async def server(program: str) -> AsyncGenerator[LocalServer, None]:
-    running = LocalServer({"weights": "w"}, (sys.executable, "-c", program))
-    try:
-        yield running
-    finally:
-        await running.aclose()
-        assert running.pid is None
 
 
 @pytest.mark.real_time

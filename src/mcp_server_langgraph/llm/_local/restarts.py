@@ -24,9 +24,9 @@ class Restarts:
         """It runs."""
         self._started_at = now
 
-    def ended(self, now: float) -> None:
-        """It died, or could not be started."""
-        if now - self._started_at >= STEADY:
+    def ended(self, now: float, well_until: float | None = None) -> None:
+        """It died, or could not be started. ``well_until``: how long it was of use; None: to its end."""
+        if (now if well_until is None else well_until) - self._started_at >= STEADY:
             self._deaths = 0
         self._started_at = float("inf")
         wait = min(LONGEST_WAIT, FIRST_WAIT * 2.0 ** (self._deaths - 1)) if self._deaths else 0.0

@@ -1,4 +1,4 @@
-"""The local model's server as a child process: started when it is first asked for, and anew when it has died.
+"""The local model's server as a child process: started when it is first asked for, and anew when it has died or hangs.
 
 A process of its own, because loading the weights holds Python's global lock for more than a second (measured: the
 event loop did not turn once), and because what crashes in native code takes its process with it.
@@ -17,7 +17,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from .hang import Hang
 from .restarts import Restarts
+from .signs import says_a_word
+from .watch import Watch, moment
 
 __all__ = ["Endpoint", "LocalServer", "LocalServerDown"]
 
@@ -26,6 +29,8 @@ logger = logging.getLogger(__name__)
 START_SECONDS: Final = 30.0
 """Seconds to load the weights; it takes one or two of a processor that does nothing else."""
 STOP_SECONDS: Final = 2.0
+QUESTION_SECONDS: Final = 5.0
+"""Seconds in which a child that may be hung is to say a word. It takes a tenth of one, and a caller waits for it."""
 
 
 class LocalServerDown(ConnectionError):
@@ -49,6 +54,7 @@ class LocalServer:
         self._restarts = Restarts()
         self._child: asyncio.subprocess.Process | None = None
         self._endpoint: Endpoint | None = None
+        self._hang = Hang(float("-inf"))
         self._starting: asyncio.Task[Endpoint] | None = None
         self._closed = False
 
@@ -57,9 +63,18 @@ class LocalServer:
         """The child's; None while there is none."""
         return None if self._child is None or _ended(self._child) else self._child.pid
 
+    @property
+    def suspected(self) -> bool:
+        """Whether the child is asked for a word before the next call goes to it."""
+        return self._hang.suspected
+
+    def watch(self) -> Watch:
+        """For a caller that begins to wait for the child."""
+        return Watch(self._hang, None if self._child is None else self._child.pid)
+
     async def endpoint(self) -> Endpoint:
-        """Where to ask. Starts the child unless it runs. Raises LocalServerDown."""
-        if self._endpoint is not None and self.pid is not None:
+        """Where to ask. Starts the child unless it runs, and anew where it is found hung. Raises LocalServerDown."""
+        if self._endpoint is not None and self.pid is not None and not self.suspected:
             return self._endpoint
         if self._starting is None:
             self._starting = asyncio.create_task(self._started(), name="start local model")
@@ -85,9 +100,11 @@ class LocalServer:
             task.exception()  # those who wait for it raise it; nobody need be waiting any more
 
     async def _started(self) -> Endpoint:
-        now = asyncio.get_running_loop().time()
         if self._closed:
             raise LocalServerDown("the local model is closed")
+        if self._endpoint is not None and self.pid is not None and not await self._hung(self._endpoint):
+            return self._endpoint
+        now = asyncio.get_running_loop().time()
         if self._endpoint is not None:
             self._died(now)
         wait = self._restarts.wait(now)
@@ -95,6 +112,9 @@ class LocalServer:
             raise LocalServerDown(
                 f"the local model died; it is started again in {wait:.1f} s at the earliest"
             )
+        return await self._new()
+
+    async def _new(self) -> Endpoint:
         try:
             self._endpoint = await self._start()
         except BaseException as error:
@@ -103,15 +123,38 @@ class LocalServer:
             if isinstance(error, LocalServerDown) or not isinstance(error, Exception):
                 raise
             raise LocalServerDown(f"the local model could not be started: {error}") from error
-        self._restarts.started(asyncio.get_running_loop().time())
+        now = asyncio.get_running_loop().time()
+        self._restarts.started(now)
+        self._hang = Hang(now)
         logger.info("local model started", extra={"fields": {"pid": self.pid, "url": self._endpoint.url}})
         return self._endpoint
+
+    async def _hung(self, endpoint: Endpoint) -> bool:
+        """Whether the child, which is suspected, is hung. It is killed then."""
+        assert self._child is not None
+        since = moment(self._child.pid)
+        try:
+            async with asyncio.timeout(QUESTION_SECONDS):
+                answered = await says_a_word(endpoint.url, endpoint.key)
+        except OSError:  # TimeoutError is one
+            answered = False
+        until = moment(self._child.pid)
+        if answered:
+            self._hang.answered(until.at)
+        elif self._hang.unanswered(since, until):
+            silent = round(until.at - self._hang.well_at, 1)
+            logger.warning("local model hangs", extra={"fields": {"pid": self.pid, "silent_seconds": silent}})
+            await _killed(self._child)
+            return True
+        return False
 
     def _died(self, now: float) -> None:
         code = None if self._child is None else self._child.returncode
         logger.warning("local model died", extra={"fields": {"exit_code": code}})
+        # One that hung has lived, for the wait before the next, until it last gave something.
+        self._restarts.ended(now, self._hang.well_at if self.suspected else None)
         self._endpoint = self._child = None
-        self._restarts.ended(now)
+        self._hang = Hang(now)
 
     async def _start(self) -> Endpoint:
         pipe, null = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
@@ -140,9 +183,17 @@ class LocalServer:
             async with asyncio.timeout(STOP_SECONDS):
                 await child.wait()
         except TimeoutError:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
+            pass
+        finally:
+            # Also where this wait is cancelled: a child that hangs does not hear that its stdin has ended.
+            if child.returncode is None:
+                await _killed(child)
+
+
+async def _killed(child: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        child.kill()
+    await child.wait()
 
 
 def _ended(process: asyncio.subprocess.Process) -> bool:
