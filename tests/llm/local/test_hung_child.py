@@ -167,6 +167,19 @@ async def test_one_that_was_of_use_for_long_before_it_hung_is_replaced_at_once(
 
 
 @pytest.mark.real_time
+async def test_one_that_died_without_having_hung_has_lived_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(restarts, "STEADY", 1e-9)
+    async with server(GOOD) as running:
+        for _ in range(3):
+            await running.endpoint()
+            os.kill(pid_of(running), signal.SIGKILL)
+            await eventually(lambda: running.pid is None)
+        await running.endpoint()
+
+
+@pytest.mark.real_time
 async def test_many_who_ask_at_once_get_one_new_child_and_who_goes_away_does_not_keep_it_from_them() -> None:
     async with server(SILENT) as running:
         await suspected(running)
