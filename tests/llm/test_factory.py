@@ -6,6 +6,7 @@ import sys
 import pytest
 from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
+from pydantic import SecretStr
 
 from mcp_server_langgraph.llm import providers as tamed
 from mcp_server_langgraph.llm.factory import create_chat_model
@@ -121,6 +122,36 @@ def test_limits_and_times_come_from_the_settings_of_the_layer() -> None:
     assert limits == [3, 7]
     assert seconds == [pytest.approx(14.25), pytest.approx(28.5)]
     assert model._answers.describe()["seconds"] == 30
+
+
+@pytest.mark.parametrize(
+    ("provider", "others", "waits"),
+    [
+        ("openai", ["openai:small", "google:g"], [0.25, 0.25, 5.0]),
+        ("openai", ["openai:small"], [5.0, 5.0]),
+        ("openai", ["google:g", "openai:small"], [5.0, 0.25, 5.0]),
+        ("openai", ["openai/teamb:big"], [0.25, 5.0]),
+        ("openai", ["local", "offline"], [5.0, 5.0, 5.0]),
+    ],
+)
+def test_a_place_is_waited_for_only_shortly_where_another_provider_can_be_asked(
+    provider: str, others: list[str], waits: list[float]
+) -> None:
+    settings = Settings(
+        llm_provider=provider,
+        llm_fallback_models=others,
+        llm_api_keys={"openai/teamb": SecretStr(KEY)},
+        **keys(),  # type: ignore[arg-type]
+    )
+    links = create_chat_model(settings)._links
+    assert [link.calls.describe()["policies"][0]["max_wait"] for link in links] == waits
+
+
+def test_how_long_a_place_is_waited_for_can_be_set() -> None:
+    set_policies(LLM_BULKHEAD_MAX_WAIT="3")
+    settings = Settings(llm_provider="openai", llm_fallback_models=["google:g"], **keys())  # type: ignore[arg-type]
+    links = create_chat_model(settings)._links
+    assert [link.calls.describe()["policies"][0]["max_wait"] for link in links] == [3, 3]
 
 
 def test_neither_key_nor_link_shows_in_what_is_printed() -> None:

@@ -4,7 +4,7 @@ for each account, the ADR's ``LLM_TIMEOUT`` over the whole chain of models, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mcp_server_langgraph.resilience import Bulkhead, CircuitBreaker, ConfigurationError, Cooldown, Retry
@@ -27,11 +27,19 @@ from .providers import DEFAULT_MODELS
 
 __all__ = ["SHORT_WAIT", "SILENT", "chain_of", "create_chat_model", "guarded_link", "limits_of", "quota_of"]
 
-SILENT: Final = frozenset({"google", "local", "offline"})
+STAND_INS: Final = frozenset({"local", "offline"})
+"""What answers where nobody else does; nothing that can be waited for is passed over for it."""
+
+SILENT: Final = frozenset({"google", *STAND_INS})
 """Providers whose answers tell nothing of our quota, which therefore has to be set."""
 
 SHORT_WAIT: Final = 1.0
 """Seconds for which quota is waited for where another model could be asked: about what asking that one costs."""
+
+PEER_WAIT: Final = 0.25
+"""Seconds for which a place is waited for where another provider is as good: whether the calls before are slow or hang
+is not known before their time is over.
+"""
 
 LOCAL_PLACES: Final = 4
 """More would wait longer than their callers do."""
@@ -44,7 +52,7 @@ def create_chat_model(settings: Settings, *, idle: float = IDLE_TIMEOUT) -> Guar
     where a provider's package is missing, ConfigurationError where its key or address is.
     """
     chain, prices = chain_of(settings), Prices(settings)
-    bulkheads = {name.source: _places(name) for name in chain}
+    bulkheads = {name.source: _places(name, chain) for name in chain}
     links = []
     for index, name in enumerate(chain):
         followers = len(chain) - index - 1
@@ -112,9 +120,20 @@ def _with_model(name: ModelName) -> ModelName:
     return name._replace(model=model)
 
 
-def _places(name: ModelName) -> Bulkhead:
+def _places(name: ModelName, chain: Sequence[ModelName]) -> Bulkhead:
     """Calls at a time: as many as the settings say, but for the local model, which answers one after the other."""
-    return Bulkhead(LOCAL_PLACES if name.provider == "local" else None, name=f"llm.{name.source}")
+    limit = LOCAL_PLACES if name.provider == "local" else None
+    return Bulkhead(
+        limit, max_wait=PEER_WAIT if _has_a_peer(name, chain) else None, name=f"llm.{name.source}"
+    )
+
+
+def _has_a_peer(name: ModelName, chain: Sequence[ModelName]) -> bool:
+    """Whether another account's model is asked after all of this account's. A stand-in of ours is no peer."""
+    after = list(chain)
+    while any(other.source == name.source for other in after):
+        after.pop(0)
+    return any(other.provider not in STAND_INS for other in after)
 
 
 def guarded_link(
