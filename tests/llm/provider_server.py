@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.llm.dialects import ERRORS, GOOD, STREAMS, spoken
+from tests.support.closing import close_server
 from tests.support.loop_thread import LoopThread
 from tests.support.ports import HOST, free_port
 
@@ -96,7 +97,7 @@ class ProviderServer:
 
     async def _close(self) -> None:
         if self._server is not None:
-            self._server.close()
+            await close_server(self._server)
         for writer in list(self._writers):
             writer.transport.abort()
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.certificates import write_certificate
+from tests.support.closing import close_server
 from tests.support.connects import connects
 from tests.support.loop_thread import LoopThread
 from tests.support.ports import HOST, free_port
@@ -103,7 +104,7 @@ class FaultyProxy:
         if sickness.kind == "flap":
             self._flapping = asyncio.create_task(self._flap(sickness.seconds))
         elif sickness.kind == "refuse":
-            self._refuse()
+            await self._refuse()
         else:
             await self._listen()
         if sickness.kind == "expired" or before is not _WELL:
@@ -115,7 +116,7 @@ class FaultyProxy:
 
     async def _flap(self, seconds: float) -> None:
         while True:
-            self._refuse()
+            await self._refuse()
             await asyncio.sleep(seconds)
             await self._listen()
             await asyncio.sleep(seconds)
@@ -125,10 +126,10 @@ class FaultyProxy:
             context = None if self._tls is None else self._tls.context
             self._server = await asyncio.start_server(self._serve, HOST, self.port, ssl=context)
 
-    def _refuse(self) -> None:
+    async def _refuse(self) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await close_server(server)
         self._drop_all()
 
     def _drop_all(self) -> None:

@@ -12,6 +12,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from tests.support.closing import close_server
 from tests.support.loop_thread import LoopThread
 from tests.support.ports import HOST, free_port
 
@@ -161,8 +162,8 @@ class HttpServer:
 
     async def _close(self) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await close_server(server)
         for writer in list(self._writers):
             writer.transport.abort()
 

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 
+from tests.support.closing import close_server
 from tests.support.loop_thread import LoopThread
 from tests.support.ports import HOST, free_port
 
@@ -73,8 +74,8 @@ class TcpProxy:
 
     async def _refuse(self, reset: bool) -> None:
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            await close_server(server)
         await self._drop_all(reset)
 
     async def _drop_all(self, reset: bool) -> None:
