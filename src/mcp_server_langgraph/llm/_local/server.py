@@ -104,10 +104,9 @@ class LocalServer:
             raise LocalServerDown("the local model is closed")
         if self._endpoint is not None and self.pid is not None and not await self._hung(self._endpoint):
             return self._endpoint
-        now = asyncio.get_running_loop().time()
-        if self._endpoint is not None:
-            self._died(now)
-        wait = self._restarts.wait(now)
+        if self._endpoint is not None and self._child is not None:
+            await self._died(self._child)
+        wait = self._restarts.wait(asyncio.get_running_loop().time())
         if wait > 0:
             raise LocalServerDown(
                 f"the local model died; it is started again in {wait:.1f} s at the earliest"
@@ -148,9 +147,10 @@ class LocalServer:
             return True
         return False
 
-    def _died(self, now: float) -> None:
-        code = None if self._child is None else self._child.returncode
+    async def _died(self, child: asyncio.subprocess.Process) -> None:
+        code = await child.wait()  # the loop, too, has to hear of it before the child is forgotten
         logger.warning("local model died", extra={"fields": {"exit_code": code}})
+        now = asyncio.get_running_loop().time()
         # One that hung has lived, for the wait before the next, until it last gave something.
         self._restarts.ended(now, self._hang.well_at if self.suspected else None)
         self._endpoint = self._child = None
