@@ -112,9 +112,9 @@ class LocalChatModel(BaseChatModel):
                     watch.heard()
                     yield chunk
                     watch.waits()
-            except GeneratorExit:  # who reads no further does not wait
-                raise
-            except BaseException:
+            except (
+                BaseException
+            ):  # of a reader who only reads no further it tells nothing: the wait was answered
                 watch.given_up()
                 raise
 
