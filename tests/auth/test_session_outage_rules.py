@@ -9,7 +9,7 @@ from mcp_server_langgraph.auth.session import (
     SessionLimits,
     SessionsUnavailable,
 )
-from tests.auth.redis_sessions import opened, said, texts
+from tests.auth.redis_sessions import opened, plain, said, texts
 from tests.support.eventually import until
 from tests.support.redis_server import RedisServer
 
@@ -126,6 +126,21 @@ async def test_what_only_waits_can_be_deleted_too(valkey: RedisServer, everythin
         valkey.start()
         assert await (store.delete_all("ann") if everything else store.delete("c", "ann"))
         assert store.pending == 0
+        with pytest.raises(ConversationDeleted):
+            await other.append("c", "ann", said("still on its way elsewhere"))
+
+
+async def test_what_waits_of_a_conversation_without_a_copy_can_be_deleted_too(valkey: RedisServer) -> None:
+    async with opened(valkey.url) as store, opened(valkey.url) as other:
+        await store.append("c", "ann", said("before"))
+        valkey.kill()
+        await store.append("c", "ann", said("in the outage"))
+        await store._recovery.stop()
+        store._held.memory.discard("c", "ann")
+        valkey.start()
+        async with plain(valkey) as redis:
+            await redis.flushall()
+        assert await store.delete("c", "ann")
         with pytest.raises(ConversationDeleted):
             await other.append("c", "ann", said("still on its way elsewhere"))
 

@@ -153,6 +153,19 @@ async def test_closing_without_redis_says_what_is_lost(
     assert "secret" not in caplog.text
 
 
+async def test_one_user_cannot_fill_the_memory_for_what_waits(caplog: pytest.LogCaptureFixture) -> None:
+    nowhere = f"redis://{HOST}:{free_port()}"
+    bounds = {"max_pending_bytes": 30_000, "max_pending_bytes_of_owner": 10_000}
+    async with opened(nowhere, **bounds) as store:
+        await store.append("c", "ann", said("x" * 8_000))
+        with pytest.raises(SessionsUnavailable):
+            await store.append("d", "ann", said("x" * 8_000))
+        assert not (await store.append("c", "bob", said("x" * 8_000))).durable
+        assert store.pending == 2
+        assert 16_000 < store.bytes < 40_000
+    assert "1 messages (8" in caplog.text
+
+
 async def test_a_server_that_may_not_write_to_its_disk_is_an_outage(
     valkey: RedisServer, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server_langgraph.auth.session import InMemorySessionStore, RedisSessionStore
+from mcp_server_langgraph.auth.session import InMemorySessionStore, RedisSessionStore, StoredMessage
 from mcp_server_langgraph.resilience.errors import SettingsError
 from mcp_server_langgraph.resilience.integrations.doctor import examine
 from mcp_server_langgraph.server.wiring._parts import Parts
@@ -47,7 +47,7 @@ async def test_readiness_tells_sentinels_master_and_what_waits() -> None:
     store = sessions(parts)
     (dependency,) = parts.dependencies
     assert dependency.mode == "sessions in Redis, found by Sentinel"
-    assert dependency.facts() == {"messages_to_write_back": 0, "sentinel_master": None}
+    assert dependency.facts() == {"messages_to_write_back": 0, "memory_bytes": 0, "sentinel_master": None}
     await store.aclose()
 
 
@@ -64,3 +64,33 @@ def test_a_url_that_is_none_of_redis_is_told_without_its_password() -> None:
     with pytest.raises(SettingsError, match="REDIS_URL") as refused:
         Settings.from_env({"REDIS_URL": "redis+sentinel://me:swordfish@host"})
     assert "swordfish" not in str(refused.value)
+
+
+@pytest.mark.parametrize("redis", [False, True])
+@pytest.mark.parametrize(
+    ("user", "share"), [({}, 1_048_576), ({"SESSION_MEMORY_BYTES_PER_USER": "3000000"}, 3_000_000)]
+)
+async def test_with_redis_copies_and_what_waits_have_half_of_the_memory_each(
+    redis: bool, user: dict[str, str], share: int
+) -> None:
+    url = {"REDIS_URL": KINDS["server"]} if redis else {}
+    user = {} if share is None else {"SESSION_MEMORY_BYTES_PER_USER": str(share)}
+    store = sessions(Parts(Settings.from_env({"SESSION_MEMORY_BYTES": "4194304", **user, **url})))
+    each = (1_048_576 if share is None else share) // (1 + redis)
+    if isinstance(store, RedisSessionStore):
+        memory, backlog = store._held.memory, store._held.backlog
+        assert (backlog._max_bytes, backlog._share) == (2_097_152, each)
+    else:
+        assert isinstance(store, InMemorySessionStore)
+        memory = store
+    assert (memory._kept._max_bytes, memory._share) == (4_194_304 // (1 + redis), each)
+    await store.aclose()
+
+
+async def test_readiness_tells_how_much_memory_the_conversations_take() -> None:
+    parts = Parts(Settings.from_env({}))
+    store = sessions(parts)
+    (dependency,) = parts.dependencies
+    assert dependency.facts() == {"memory_bytes": 0}
+    await store.append("c", "ann", [StoredMessage.new("user", "x" * 5_000)])
+    assert 5_000 < dependency.facts()["memory_bytes"] < 8_000

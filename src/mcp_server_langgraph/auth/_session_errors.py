@@ -35,7 +35,8 @@ class ConversationConflict(SessionError):
 
 
 class LimitReached(SessionError):
-    """An owner may keep no more: `limit` says of what ("conversations", "messages", "bytes"), `allowed` how much.
+    """An owner may keep no more: `limit` says of what ("conversations", "messages", "bytes", or "memory": bytes of this
+    process), `allowed` how much.
 
     Nothing was written.
     """
@@ -64,5 +65,6 @@ class SessionsUnavailable(SessionError):
 _SENTENCES = {
     "conversations": "all {} conversations that you may have are there; delete one to begin another",
     "messages": "the conversation would have more than {} messages; begin another",
+    "memory": "the conversation would take more than {} bytes of this server's memory; begin another",
     "bytes": "the conversation would have more than {} bytes of text; begin another",
 }

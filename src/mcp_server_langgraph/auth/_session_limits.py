@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
 from mcp_server_langgraph.auth._session_errors import LimitReached
 
-__all__ = ["SessionLimits"]
+__all__ = ["SHORTEST_TURN", "SessionLimits"]
 
-_SHORTEST_TURN = (StoredMessage.new("user", ""), StoredMessage.new("assistant", ""))
+SHORTEST_TURN = (StoredMessage.new("user", ""), StoredMessage.new("assistant", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,4 +50,4 @@ class SessionLimits:
 
     def refusal_of_turn(self, known: Conversation) -> LimitReached | None:
         """Why not even a question and an answer may join the conversation; None if they may."""
-        return self.refusal_of_messages(known, _SHORTEST_TURN)
+        return self.refusal_of_messages(known, SHORTEST_TURN)

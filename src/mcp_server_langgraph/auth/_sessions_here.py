@@ -43,8 +43,12 @@ class SessionsHere:
         self._begin(error)
         accepted = self._held.accept(conversation_id, owner, messages, expected_version)
         if accepted is None:
-            waiting = len(self._held.backlog)
-            _log.error("%d messages wait for Redis already; no more are accepted", waiting)
+            waiting = self._held.backlog
+            _log.error(
+                "%d messages (%d bytes) wait for Redis already; these are refused",
+                len(waiting),
+                waiting.bytes,
+            )
             return NOTHING
         return accepted
 

@@ -1,9 +1,8 @@
 """Sessions in the memory of one process: the default without Redis, and its stand-in while it is down."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
 from mcp_server_langgraph.auth._conversation_search import (
@@ -12,13 +11,19 @@ from mcp_server_langgraph.auth._conversation_search import (
     search_messages,
     search_patterns,
 )
-from mcp_server_langgraph.auth._session_errors import ConversationConflict, ConversationDeleted, SessionError
-from mcp_server_langgraph.auth._session_limits import SessionLimits
+from mcp_server_langgraph.auth._footprint import CONVERSATION, FORGOTTEN, footprint
+from mcp_server_langgraph.auth._kept_by_use import KeptByUse, Name
+from mcp_server_langgraph.auth._session_errors import (
+    ConversationConflict,
+    ConversationDeleted,
+    LimitReached,
+    SessionError,
+)
+from mcp_server_langgraph.auth._session_limits import SHORTEST_TURN, SessionLimits
 
 __all__ = ["InMemorySessionStore"]
 
-Name = tuple[str, str]
-"""Owner and conversation id."""
+_BYTES: Final = 268_435_456
 
 
 class _Kept(NamedTuple):
@@ -27,11 +32,13 @@ class _Kept(NamedTuple):
 
 
 class InMemorySessionStore:
-    """Conversations of one process, bounded in number and age; gone when the process ends.
+    """Conversations of one process, bounded in number, bytes and age; gone when the process ends.
 
-    The least recently used conversation makes room for a new one beyond `max_conversations`, which bounds this
-    process's memory; `limits` bound one owner. `ttl` is the seconds a conversation is kept after its last append, and
-    after its last reading too where `extend_on_read`; None: for ever. `clock`: seconds since the epoch.
+    `max_conversations` and `max_bytes` bound this process's memory, `max_bytes_of_owner` one owner's part of it. An
+    owner beyond its part loses the conversations that it used longest ago; beyond what all may
+    have, those go that anybody used longest ago. A conversation that is by itself more than a part is refused.
+    `limits` bound one owner too, but by refusing. `ttl` is the seconds a conversation is kept after its last append,
+    and after its last reading too where `extend_on_read`; None: for ever. `clock`: seconds since the epoch.
     """
 
     def __init__(
@@ -39,23 +46,37 @@ class InMemorySessionStore:
         max_conversations: int = 10_000,
         ttl: float | None = 86_400.0,
         *,
+        max_bytes: int = _BYTES,
+        max_bytes_of_owner: int = _BYTES // 4,
         limits: SessionLimits | None = None,
         extend_on_read: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if max_conversations < 1:
-            raise ValueError(f"max_conversations must be at least 1, not {max_conversations}")
+        bounds = {
+            "max_conversations": max_conversations,
+            "max_bytes": max_bytes,
+            "max_bytes_of_owner": max_bytes_of_owner,
+        }
+        for name, bound in bounds.items():
+            if bound < 1:
+                raise ValueError(f"{name} must be at least 1, not {bound}")
         if ttl is not None and ttl <= 0:
             raise ValueError(f"ttl must be more than 0 seconds or None, not {ttl}")
-        self._max_conversations = max_conversations
+        self._share = min(max_bytes_of_owner, max_bytes)
         self._ttl = ttl
         self._limits = limits or SessionLimits()
         self._extend_on_read = extend_on_read
         self._clock = clock
-        self._kept: OrderedDict[Name, _Kept] = OrderedDict()
+        self._kept: KeptByUse[_Kept] = KeptByUse(max_conversations, max_bytes, max_bytes_of_owner)
 
     def __len__(self) -> int:
-        return sum(kept.conversation is not None for kept in self._kept.values())
+        there = map(self._kept.get, self._kept.names())
+        return sum(kept is not None and kept.conversation is not None for kept in there)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of memory that what is kept takes, about."""
+        return self._kept.bytes
 
     async def get(self, conversation_id: str, owner: str) -> Conversation | None:
         return self.read(conversation_id, owner)
@@ -106,7 +127,7 @@ class InMemorySessionStore:
         kept = self._alive((owner, conversation_id))
         if kept is None:
             return None
-        self._kept.move_to_end((owner, conversation_id))
+        self._kept.use((owner, conversation_id))
         return kept.conversation
 
     def read(self, conversation_id: str, owner: str) -> Conversation | None:
@@ -136,13 +157,23 @@ class InMemorySessionStore:
             return ConversationConflict(version)
         if known is None and (refused := self._limits.refusal_of_conversation(len(self.of(owner)))):
             return refused
-        return self._limits.refusal_of_messages(known, new)
+        return self._limits.refusal_of_messages(known, new) or self._refusal_of_size(
+            (owner, conversation_id), new
+        )
 
     def refusal_of_room(self, owner: str, conversation: Conversation | None) -> SessionError | None:
         """Why a turn could not be kept; None if it could."""
         if conversation is None:
             return self._limits.refusal_of_conversation(len(self.of(owner)))
-        return self._limits.refusal_of_turn(conversation)
+        return self._limits.refusal_of_turn(conversation) or self._refusal_of_size(
+            (owner, conversation.id), SHORTEST_TURN
+        )
+
+    def _refusal_of_size(self, name: Name, new: Sequence[StoredMessage]) -> LimitReached | None:
+        """Why the conversation would not fit into its owner's part of the memory: it would be gone at once."""
+        if self._kept.fits(max(self._kept.size_of(name), CONVERSATION) + footprint(new)):
+            return None
+        return LimitReached("memory", self._share)
 
     def find(self, owner: str, query: str, limit: int) -> list[SearchHit]:
         """What `search` gives."""
@@ -170,23 +201,28 @@ class InMemorySessionStore:
 
     def discard(self, conversation_id: str, owner: str) -> None:
         """Know nothing of a conversation any more."""
-        self._kept.pop((owner, conversation_id), None)
+        self._kept.pop((owner, conversation_id))
 
     def _put(self, name: Name, conversation: Conversation | None) -> None:
-        self._kept[name] = _Kept(conversation, self._clock())
-        self._kept.move_to_end(name)
-        while len(self._kept) > self._max_conversations:
-            self._kept.popitem(last=False)
+        size = FORGOTTEN if conversation is None else self._size(name, conversation)
+        self._kept.put(name, _Kept(conversation, self._clock()), size)
+
+    def _size(self, name: Name, conversation: Conversation) -> int:
+        """Its bytes. Of one that only grew at its end, what joined is counted, not the whole again."""
+        kept = self._kept.get(name)
+        before = () if kept is None or kept.conversation is None else kept.conversation.messages
+        if before and conversation.messages[: len(before)] == before:
+            return self._kept.size_of(name) + footprint(conversation.messages[len(before) :])
+        return CONVERSATION + footprint(conversation.messages)
 
     def of(self, owner: str) -> list[Conversation]:
         """All that is kept of the owner's."""
-        names = [name for name in self._kept if name[0] == owner]
-        alive = [self._alive(name) for name in names]
+        alive = [self._alive(name) for name in self._kept.names_of(owner)]
         return [kept.conversation for kept in alive if kept is not None and kept.conversation is not None]
 
     def _alive(self, name: Name) -> _Kept | None:
         kept = self._kept.get(name)
         if kept is not None and self._ttl is not None and self._clock() - kept.touched >= self._ttl:
-            del self._kept[name]
+            self._kept.pop(name)
             return None
         return kept

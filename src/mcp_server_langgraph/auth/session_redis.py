@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
+from mcp_server_langgraph.auth._backlog import Backlog
 from mcp_server_langgraph.auth._conversation import Conversation, StoredMessage
 from mcp_server_langgraph.auth._conversation_search import (
     SearchHit,
@@ -47,6 +48,8 @@ _PATIENCE: Final = 0.25
 # While Redis is known to be ill a request only looks in, and the write-back does the waiting.
 _IMPATIENCE: Final = 0.05
 _LAST_WORDS: Final = 1.0
+# Of the memory for sessions: copies may have as much again.
+_HALF: Final = 134_217_728
 _SEARCHED_CONVERSATIONS: Final = 200
 _SEARCH_STEP: Final = 10
 
@@ -56,9 +59,10 @@ class RedisSessionStore:
 
     `ttl`: seconds a conversation is kept after its last append, and after its last reading where `extend_on_read`
     (which makes a read a write for Redis). `limits` bound an owner. `namespace` begins every key. `patience`: the most
-    seconds that one operation waits for Redis. `max_pending`: messages that may wait for it; beyond them an append
-    raises SessionsUnavailable. `fallback` is the memory used meanwhile. `ca_file`: of a TLS server's certificate
-    (default: the system's). `clock`: seconds since the epoch.
+    seconds that one operation waits for Redis. `max_pending`: messages that may wait for it, `max_pending_bytes`: of
+    all and `max_pending_bytes_of_owner`: of one owner (None: no bound); beyond them an append raises
+    SessionsUnavailable, and what waits stays. `fallback` is the memory used meanwhile. `ca_file`: of a TLS server's
+    certificate (default: the system's). `clock`: seconds since the epoch.
     """
 
     def __init__(
@@ -73,6 +77,8 @@ class RedisSessionStore:
         namespace: str = "mcp",
         patience: float = _PATIENCE,
         max_pending: int = 10_000,
+        max_pending_bytes: int | None = _HALF,
+        max_pending_bytes_of_owner: int | None = _HALF // 4,
         ca_file: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -94,10 +100,12 @@ class RedisSessionStore:
             fallback
             if fallback is not None
             else InMemorySessionStore(
-                ttl=ttl, limits=self._limits, extend_on_read=extend_on_read, clock=clock
+                ttl=ttl, max_bytes=_HALF, limits=self._limits, extend_on_read=extend_on_read, clock=clock
             )
         )
-        self._held = HeldConversations(memory, max_pending, clock)
+        self._held = HeldConversations(
+            memory, Backlog(max_pending, max_pending_bytes, max_pending_bytes_of_owner), clock
+        )
         self._pipeline = pipeline
         self._patience = patience
         self._write_back = SessionWriteBack(self._redis, self._held, pipeline)
@@ -112,6 +120,11 @@ class RedisSessionStore:
     def pending(self) -> int:
         """Messages that were accepted and are only in this process's memory."""
         return len(self._held.backlog)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of this process's memory that copies and what waits take, about; what is both counts twice."""
+        return self._held.memory.bytes + self._held.backlog.bytes
 
     @property
     def degraded(self) -> bool:
@@ -156,7 +169,8 @@ class RedisSessionStore:
         """No memory stands in here: a deletion is done or it is an error."""
         known = self._held.known(conversation_id, owner) is not None
         waiting = bool(self._held.backlog.of(conversation_id, owner))
-        there = await self._translated(self._ask(self._redis.delete, conversation_id, owner, anyway=known))
+        anyway = known or waiting
+        there = await self._translated(self._ask(self._redis.delete, conversation_id, owner, anyway=anyway))
         self._forget(conversation_id, owner)
         return there or waiting
 

@@ -55,6 +55,18 @@ class SessionSettings(Group):
     session_max_bytes: int = setting(
         4_194_304, "Most bytes of text in one conversation.", "an integer, 1 or more", ge=1
     )
+    session_memory_bytes: int = setting(
+        268_435_456,
+        "Bytes of this process's memory for conversations; those used longest ago make room.",
+        "an integer, 1048576 or more",
+        ge=1_048_576,
+    )
+    session_memory_bytes_per_user: int | None = setting(
+        None,
+        "The part of it that one user may have; a quarter where unset.",
+        "an integer, 262144 or more",
+        ge=262_144,
+    )
     turn_ttl_seconds: float = setting(
         900.0,
         "Seconds that the steps of a turn that was cut off are kept in Redis, to go on from.",

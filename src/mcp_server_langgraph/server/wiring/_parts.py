@@ -24,9 +24,9 @@ class Parts:
         self.http_probes = HttpProbes()
         self.closers: list[Closer] = [self.http_probes.aclose]
 
-    def embedded(self, name: str, mode: str) -> None:
-        """``name`` is played by this process itself."""
-        self.dependencies.append(Dependency(name, mode, embedded=True))
+    def embedded(self, name: str, mode: str, facts: Callable[[], dict[str, Any]] = dict) -> None:
+        """``name`` is played by this process itself. ``facts`` tells more of its state."""
+        self.dependencies.append(Dependency(name, mode, embedded=True, facts=facts))
 
     def remote(
         self, name: str, mode: str, fallback: str, probe: Probe, facts: Callable[[], dict[str, Any]] = dict

@@ -25,6 +25,9 @@ __all__ = ["records", "sessions"]
 MAX_CONVERSATIONS: Final = 10_000
 """Conversations kept in memory; the least recently used makes room."""
 
+_USERS: Final = 4
+"""So many may fill the memory between them, where the settings do not say how much of it one may have."""
+
 _MODES: Final = {
     "server": "sessions in Redis",
     "sentinel": "sessions in Redis, found by Sentinel",
@@ -39,9 +42,21 @@ def sessions(parts: Parts) -> SessionStore:
     limits = SessionLimits(
         settings.session_max_conversations, settings.session_max_messages, settings.session_max_bytes
     )
-    memory = InMemorySessionStore(MAX_CONVERSATIONS, ttl, limits=limits, extend_on_read=extend_on_read)
+    # With Redis one half is for copies, the other for what waits to be written back: those do not make room for these.
+    share = 1 if settings.redis_url is None else 2
+    room = settings.session_memory_bytes // share
+    room_each = (settings.session_memory_bytes_per_user or settings.session_memory_bytes // _USERS) // share
+    memory = InMemorySessionStore(
+        MAX_CONVERSATIONS,
+        ttl,
+        max_bytes=room,
+        max_bytes_of_owner=room_each,
+        limits=limits,
+        extend_on_read=extend_on_read,
+    )
     if settings.redis_url is None:
-        parts.embedded("redis", "not configured: sessions in the memory of this process")
+        mode = "not configured: sessions in the memory of this process"
+        parts.embedded("redis", mode, lambda: {"memory_bytes": memory.bytes})
         return memory
     url = settings.redis_url.get_secret_value()
     # An append is safe to repeat too: messages are known by their ids.
@@ -49,6 +64,8 @@ def sessions(parts: Parts) -> SessionStore:
         url,
         Pipeline.standard("redis"),
         memory,
+        max_pending_bytes=room,
+        max_pending_bytes_of_owner=room_each,
         ttl=ttl,
         limits=limits,
         extend_on_read=extend_on_read,
@@ -80,4 +97,4 @@ def records(parts: Parts) -> RedisRecords | None:
 
 def _facts(store: RedisSessionStore, kind: str) -> dict[str, Any]:
     known = {"sentinel_master": store.master} if kind == "sentinel" else {}
-    return {"messages_to_write_back": store.pending, **known}
+    return {"messages_to_write_back": store.pending, "memory_bytes": store.bytes, **known}
