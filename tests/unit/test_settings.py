@@ -228,6 +228,15 @@ def test_a_model_needs_what_it_is_asked_through() -> None:
     )
 
 
+def test_a_model_without_its_provider_is_told_and_not_answered_for_by_the_offline_stand_in() -> None:
+    assert problems_of({"LLM_MODEL": "gpt-5.4-mini"}) == (
+        "LLM_PROVIDER is not set: it is needed because LLM_MODEL is 'gpt-5.4-mini'",
+    )
+    assert Settings.from_env({"LLM_MODEL": ""}).llm_provider == "offline"
+    given = {"LLM_PROVIDER": "openai", "LLM_MODEL": "gpt-5.4-mini", "OPENAI_API_KEY": "k"}
+    assert Settings.from_env(given).llm_model == "gpt-5.4-mini"
+
+
 def test_there_is_one_local_model() -> None:
     assert Settings.from_env({"LLM_PROVIDER": "local", "LLM_MODEL": "smollm2"}).llm_model == "smollm2"
     assert problems_of({"LLM_PROVIDER": "local", "LLM_MODEL": "llama"}) == (

@@ -137,6 +137,8 @@ class ModelSettings(Group):
 
 def missing_for_models(given: Mapping[str, str]) -> Iterator[str]:
     """What the variables that are ``given`` want of each other, a sentence for each thing that is not there."""
+    if "llm_model" in given and "llm_provider" not in given:
+        yield f"LLM_PROVIDER is not set: it is needed because LLM_MODEL is {given['llm_model']!r}"
     endpoints, keys = (_names(given.get(name, "")) for name in ("llm_endpoints", "llm_api_keys"))
     for variable, name in _wanted(given):
         said = given.get(variable, "")
