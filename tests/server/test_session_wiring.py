@@ -7,8 +7,9 @@ import pytest
 from mcp_server_langgraph.auth.session import InMemorySessionStore, RedisSessionStore, StoredMessage
 from mcp_server_langgraph.resilience.errors import SettingsError
 from mcp_server_langgraph.resilience.integrations.doctor import examine
+from mcp_server_langgraph.server.wiring import wire
 from mcp_server_langgraph.server.wiring._parts import Parts
-from mcp_server_langgraph.server.wiring._sessions import sessions
+from mcp_server_langgraph.server.wiring._sessions import records, sessions
 from mcp_server_langgraph.settings import Settings
 from tests.support.certificates import write_certificate
 from tests.support.ports import HOST, free_port
@@ -94,3 +95,23 @@ async def test_readiness_tells_how_much_memory_the_conversations_take() -> None:
     assert dependency.facts() == {"memory_bytes": 0}
     await store.append("c", "ann", [StoredMessage.new("user", "x" * 5_000)])
     assert 5_000 < dependency.facts()["memory_bytes"] < 8_000
+
+
+async def test_readiness_tells_of_how_many_turns_the_steps_wait() -> None:
+    parts = Parts(Settings.from_env({"REDIS_URL": KINDS["server"]}))
+    steps = records(parts)
+    assert steps is not None
+    store = sessions(parts, steps)
+    (dependency,) = parts.dependencies
+    assert dependency.facts()["records_to_write_back"] == 0
+    steps._pending["tag", "turn"] = ({b"field": b"1"}, {})
+    assert dependency.facts()["records_to_write_back"] == 1
+    steps._pending.clear()
+    for close in (store.aclose, *parts.closers):
+        await close()
+
+
+def test_the_server_tells_it() -> None:
+    wired = wire(Settings.from_env({"REDIS_URL": KINDS["server"]}))
+    facts = {each.name: each.facts() for each in wired.services.board._dependencies}
+    assert facts["redis"].keys() == {"messages_to_write_back", "memory_bytes", "records_to_write_back"}

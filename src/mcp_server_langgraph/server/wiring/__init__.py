@@ -30,11 +30,12 @@ class Wired:
 def wire(settings: Settings) -> Wired:
     """Build everything that the settings ask for. Connects to nothing yet."""
     parts = Parts(settings)
-    kept = sessions(parts)
+    steps = records(parts)
+    kept = sessions(parts, steps)
     permissions = authorizer(parts)
     check = token_check(parts)
     prometheus = prometheus_client(parts)
-    loader = agent(parts, kept, prometheus, records(parts))
+    loader = agent(parts, kept, prometheus, steps)
     services = Services(
         settings,
         kept,

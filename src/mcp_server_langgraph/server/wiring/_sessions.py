@@ -35,8 +35,8 @@ _MODES: Final = {
 }
 
 
-def sessions(parts: Parts) -> SessionStore:
-    """The store that the settings describe."""
+def sessions(parts: Parts, steps: RedisRecords | None = None) -> SessionStore:
+    """The store that the settings describe. ``steps``: where those of turns are kept, in the same Redis."""
     settings = parts.settings
     ttl, extend_on_read = settings.session_ttl_seconds, settings.session_extend_on_read
     limits = SessionLimits(
@@ -74,7 +74,7 @@ def sessions(parts: Parts) -> SessionStore:
     kind = RedisUrl.parse(url).kind
     fallback = "sessions in the memory of this process, written back later"
     probe = redis_answers(url) if kind == "server" and settings.redis_ca_file is None else store.probe
-    parts.remote("redis", _MODES[kind], fallback, probe, partial(_facts, store, kind))
+    parts.remote("redis", _MODES[kind], fallback, probe, partial(_facts, store, steps, kind))
     return store
 
 
@@ -95,6 +95,10 @@ def records(parts: Parts) -> RedisRecords | None:
     return kept
 
 
-def _facts(store: RedisSessionStore, kind: str) -> dict[str, Any]:
-    known = {"sentinel_master": store.master} if kind == "sentinel" else {}
-    return {"messages_to_write_back": store.pending, "memory_bytes": store.bytes, **known}
+def _facts(store: RedisSessionStore, steps: RedisRecords | None, kind: str) -> dict[str, Any]:
+    facts: dict[str, Any] = {"messages_to_write_back": store.pending, "memory_bytes": store.bytes}
+    if steps is not None:
+        facts["records_to_write_back"] = steps.pending
+    if kind == "sentinel":
+        facts["sentinel_master"] = store.master
+    return facts
