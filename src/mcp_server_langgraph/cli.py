@@ -14,7 +14,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from mcp_server_langgraph.resilience.config import Settings as ResilienceSettings
+    from mcp_server_langgraph.settings import Settings
 
 __all__ = ["main"]
 
@@ -183,14 +187,13 @@ def _serve(options: argparse.Namespace) -> int:
             raise SettingsError(["--data-dir is where --with-redis keeps its data: it needs --with-redis"])
         return _run(options)
     from mcp_server_langgraph.server.companions.redis import EmbeddedRedis, default_folder
-    from mcp_server_langgraph.settings import load
 
     environ = _environment(options)
     if environ.get("REDIS_URL"):
         raise SettingsError(
             ["--with-redis starts a Redis of its own, and REDIS_URL names another: give one of them"]
         )
-    load(environ)  # what is wrong in it is told before anything is started
+    _checked(environ)  # what is wrong in it is told before anything is started
     with EmbeddedRedis(options.data_dir or default_folder(environ)) as redis:
         options.redis_url = redis.url
         return _run(options)
@@ -198,14 +201,26 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     from mcp_server_langgraph.resilience import config
-    from mcp_server_langgraph.settings import load
 
-    settings, resilience = load(_environment(options))
+    settings, resilience = _checked(_environment(options))
     config.install(resilience)
     # Imported last: wrong settings are told without waiting for the server's packages.
     from mcp_server_langgraph.server.main import run
 
     return run(settings, options.transport, lambda: _environment(options))
+
+
+def _checked(environ: Mapping[str, str]) -> tuple[Settings, ResilienceSettings]:
+    """The settings, with all that their models need. Raises SettingsError."""
+    from mcp_server_langgraph.llm.packages import missing_for_chain
+    from mcp_server_langgraph.resilience.errors import SettingsError
+    from mcp_server_langgraph.settings import load
+
+    settings, resilience = load(environ)
+    missing = missing_for_chain(settings)
+    if missing:
+        raise SettingsError(missing)
+    return settings, resilience
 
 
 _COMMANDS: Final = {"doctor": _examine, "serve": _serve, "settings": _show, "sla": _report}

