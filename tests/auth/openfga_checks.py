@@ -33,7 +33,7 @@ async def reach(authorizer: OpenFGAAuthorizer) -> None:
     """Only who has answered once can be out. (A busy machine may need more than one attempt.)"""
     async with asyncio.timeout(20):
         while True:
-            with suppress(httpx2.TransportError):
+            with suppress(httpx2.TransportError, TimeoutError):
                 await authorizer.verify()
                 return
 

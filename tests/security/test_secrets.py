@@ -92,6 +92,7 @@ class World:
             "KEYCLOAK_CLIENT_SECRET": f"{MARK}-keycloak",
             "OPENFGA_API_URL": self.openfga.url,
             "OPENFGA_STORE_ID": self.openfga.store_id,
+            "OPENFGA_API_TOKEN": f"{MARK}-openfga",
             "PROMETHEUS_URL": f"http://reader:{MARK}-prometheus@{host}",
             "RETRY_STOP_AFTER_ATTEMPT": "1",
             "LOG_LEVEL": "DEBUG",
@@ -196,7 +197,8 @@ def test_the_commands_print_none(tmp_path: Path, command: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["REDIS_URL", "KEYCLOAK_URL", "PROMETHEUS_URL", "LLM_ENDPOINTS", "LLM_API_KEYS"]
+    "wrong",
+    ["REDIS_URL", "KEYCLOAK_URL", "PROMETHEUS_URL", "LLM_ENDPOINTS", "LLM_API_KEYS", "OPENFGA_API_TOKEN"],
 )
 def test_settings_that_are_wrong_are_named_and_not_repeated(wrong: str) -> None:
     values = {wrong: f"ftp://user:{MARK}@host/x"}

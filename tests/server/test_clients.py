@@ -103,6 +103,7 @@ async def test_all_services_configured_every_request_has_its_timeouts_and_its_pi
         "KEYCLOAK_CLIENT_SECRET": "s",
         "OPENFGA_API_URL": openfga.url,
         "OPENFGA_STORE_ID": openfga.store_id,
+        "OPENFGA_API_TOKEN": "key",
         "PROMETHEUS_URL": unwell.url,
         "REDIS_URL": f"redis://{HOST}:{free_port()}",
     }

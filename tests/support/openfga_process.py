@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -21,7 +21,8 @@ class OpenFGAProcess(OpenFGASteering, Process):
     """OpenFGA with one store that has a model already: `store_id`, `model_id`.
 
     `engine` "memory" forgets everything when the process ends; "sqlite" keeps it in the folder, over `kill` and
-    `start` too. ``options`` are the server's flags, with underscores for hyphens.
+    `start` too. ``options`` are the server's flags, with underscores for hyphens. ``keys``: it
+    answers only to who gives one of them (``--authn-method=preshared``); what is asked here is asked with the first.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class OpenFGAProcess(OpenFGASteering, Process):
         folder: Path,
         engine: Literal["memory", "sqlite"] = "memory",
         model: Mapping[str, Any] = DOCUMENT_MODEL,
+        keys: Sequence[str] = (),
         **options: str,
     ) -> None:
         super().__init__(folder, "openfga")
@@ -36,6 +38,7 @@ class OpenFGAProcess(OpenFGASteering, Process):
         self._engine = engine
         self._model = model
         self._options = options
+        self.keys = keys
 
     @property
     def url(self) -> str:
@@ -43,6 +46,7 @@ class OpenFGAProcess(OpenFGASteering, Process):
 
     def start(self) -> Self:
         """Start, and make store and model unless they are kept from before."""
+        self.key = next(iter(self.keys), "")
         if self._engine == "sqlite" and not self.store_id:
             self._migrate()
         super().start()
@@ -58,6 +62,7 @@ class OpenFGAProcess(OpenFGASteering, Process):
             "grpc_addr": f"{HOST}:{self._grpc_port}",
             "playground_enabled": "false",
             "metrics_enabled": "false",
+            **self._authn(),
             **self._options,
         }
         return [
@@ -76,6 +81,9 @@ class OpenFGAProcess(OpenFGASteering, Process):
         self.folder.mkdir(parents=True, exist_ok=True)
         datastore = [f"--{name.replace('_', '-')}={value}" for name, value in self._datastore().items()]
         subprocess.run([self.program, "migrate", *datastore], check=True, capture_output=True, timeout=120)
+
+    def _authn(self) -> dict[str, str]:
+        return {"authn_method": "preshared", "authn_preshared_keys": ",".join(self.keys)} if self.keys else {}
 
     def _datastore(self) -> dict[str, str]:
         if self._engine == "memory":

@@ -11,11 +11,12 @@ __all__ = ["OpenFGASteering"]
 
 
 class OpenFGASteering:
-    """For a server with an `url` and a store of its own. The methods block."""
+    """For a server with an `url` and a store of its own. `key`: what it wants to be given. The methods block."""
 
     url: str
     store_id: str = ""
     model_id: str = ""
+    key: str = ""
 
     def create_store(self, name: str = "test") -> str:
         """The id of a new store."""
@@ -58,7 +59,8 @@ class OpenFGASteering:
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The answer's body. Raises RuntimeError for a refusal."""
-        return dict(send(method, self.url + path, json_body=body).expect())
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        return dict(send(method, self.url + path, json_body=body, headers=headers).expect())
 
 
 def _keys(tuples: Iterable[tuple[str, str, str]]) -> list[dict[str, str]]:

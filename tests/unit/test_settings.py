@@ -255,3 +255,33 @@ def test_a_file_without_certificates_is_told_at_the_start(content: str | None, t
     assert problem.startswith(
         f"REDIS_CA_FILE='{file}' is not allowed: REDIS_CA_FILE must be the path of a file of"
     )
+
+
+@pytest.mark.parametrize(
+    "token", ["a b", "Bearer key-secret", "key-secret\n", "key\tsecret", "key\x7fsecret", "schl\u00fcssel"]
+)
+def test_a_token_that_no_header_can_hold_is_told_at_the_start_and_not_shown(token: str) -> None:
+    problems = problems_of(
+        {"OPENFGA_API_URL": "http://fga", "OPENFGA_STORE_ID": "1", "OPENFGA_API_TOKEN": token}
+    )
+    assert problems == (
+        "OPENFGA_API_TOKEN='(secret)' is not allowed: OPENFGA_API_TOKEN must be a key: "
+        "printable ASCII characters without blanks",
+    )
+
+
+def test_a_token_for_nobody_is_told_and_not_shown() -> None:
+    assert problems_of({"OPENFGA_API_TOKEN": "key-secret"}) == (
+        "OPENFGA_API_URL is not set: it is needed because OPENFGA_API_TOKEN is '(secret)'",
+    )
+
+
+def test_a_token_may_be_of_any_characters_that_can_be_seen() -> None:
+    token = "".join(map(chr, range(33, 127)))
+    settings = Settings.from_env(
+        {"OPENFGA_API_URL": "http://fga", "OPENFGA_STORE_ID": "1", "OPENFGA_API_TOKEN": token}
+    )
+    assert settings.openfga_api_token is not None
+    assert settings.openfga_api_token.get_secret_value() == token
+    assert settings.public()["openfga_api_token"] == "(secret)"
+    assert token not in repr(settings)

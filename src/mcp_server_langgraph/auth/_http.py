@@ -3,15 +3,16 @@
 import functools
 import importlib
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import suppress
 from typing import Any, Final
 
 import httpx2
 
 from mcp_server_langgraph.resilience.integrations.httpx2 import send_deadline
+from mcp_server_langgraph.settings.bearer import checked_bearer
 
-__all__ = ["UnusableReply", "json_reply", "new_client"]
+__all__ = ["UnusableReply", "json_reply", "new_client", "without_token"]
 
 # Bounds a step of an attempt when the pipeline's attempt timeout does not (the resilience switch is off).
 _STEP_TIMEOUT: Final = 0.45
@@ -42,20 +43,35 @@ class _Bounded(httpx2.AsyncByteStream):
         await self._stream.aclose()
 
 
+class _Bearer(httpx2.Auth):
+    """Sends a token with every request. Not a header of the client: a password in its URL would replace that."""
+
+    def __init__(self, token: str) -> None:
+        self._header = f"Bearer {checked_bearer(token)}"
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        request.headers["authorization"] = self._header
+        yield request
+
+
 @functools.cache
 def _tls() -> ssl.SSLContext:
     """One for all clients: loading the certificates takes 0.1 s."""
     return httpx2.create_ssl_context()
 
 
-def new_client(base_url: str) -> httpx2.AsyncClient:
-    """A client that does not retry, does not follow redirects, and leaves limits to the pipeline's bulkhead."""
+def new_client(base_url: str, token: str | None = None) -> httpx2.AsyncClient:
+    """A client that does not retry, does not follow redirects, and leaves limits to the pipeline's bulkhead.
+
+    `token`: what every request of it bears. Raises ValueError for one that cannot be sent.
+    """
     with suppress(ImportError):
         # Else the first request imports it, which takes a good part of its 0.4 s on a busy machine.
         importlib.import_module("anyio._backends._asyncio")
     limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
     return httpx2.AsyncClient(
         base_url=base_url,
+        auth=None if token is None else _Bearer(token),
         headers={"accept-encoding": "identity"},
         verify=_tls(),
         timeout=_STEP_TIMEOUT,
@@ -70,6 +86,12 @@ async def _bound(response: httpx2.Response) -> None:
         raise UnusableReply("the reply is compressed, which nobody asked for")
     assert isinstance(response.stream, httpx2.AsyncByteStream)
     response.stream = _Bounded(response.stream)
+
+
+def without_token(text: str, request: httpx2.Request) -> str:
+    """A text of the reply as it may be told: some that refuse a request repeat what it bore."""
+    token = request.headers.get("authorization", "").rpartition(" ")[2]
+    return text.replace(token, "***") if token else text
 
 
 def json_reply(response: httpx2.Response) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from mcp_server_langgraph.auth._http import UnusableReply, json_reply, new_client
+from mcp_server_langgraph.auth._http import UnusableReply, json_reply, new_client, without_token
 from mcp_server_langgraph.auth._openfga_listing import objects_of
 from mcp_server_langgraph.auth._openfga_questions import Question, RelationTuple
 from mcp_server_langgraph.resilience import Pipeline, Timeout
@@ -47,6 +47,7 @@ class Model(NamedTuple):
 
 class OpenFGAApi:
     """One store. `saw_model` hears which model decided, answer by answer; `attempt` is what bounds an attempt.
+    `token`: what OpenFGA wants of us; None for nothing.
 
     Raises httpx2.HTTPError and UnusableReply. `consistent`: what OpenFGA may have in its own caches does not count.
     """
@@ -57,9 +58,10 @@ class OpenFGAApi:
         store_id: str,
         model_id: str | None,
         attempt: Timeout | None,
+        token: str | None = None,
     ) -> None:
         self._looks = Pipeline("probe", Timeout(_LOOK_SECONDS), operation="openfga store and model")
-        self._client = new_client(api_url)
+        self._client = new_client(api_url, token)
         self._store = f"/stores/{quote(store_id, safe='')}"
         self._model_id = model_id
         self._model = {} if model_id is None else {"authorization_model_id": model_id}
@@ -67,7 +69,7 @@ class OpenFGAApi:
         self._attempt = attempt
 
     async def check(self, question: Question, *, consistent: bool = False) -> bool:
-        reply = await self._post("check", {**question.body(), **self._asked(consistent)})
+        reply, _ = await self._post("check", {**question.body(), **self._asked(consistent)})
         allowed = reply.get("allowed")
         if not isinstance(allowed, bool):
             raise UnusableReply("the reply to a check does not say whether it is allowed")
@@ -80,11 +82,11 @@ class OpenFGAApi:
         checks = [
             {**question.body(), "correlation_id": str(number)} for number, question in enumerate(questions)
         ]
-        reply = await self._post("batch-check", {"checks": checks, **self._asked(consistent)})
+        reply, request = await self._post("batch-check", {"checks": checks, **self._asked(consistent)})
         results = reply.get("result")
         if not isinstance(results, dict):
             raise UnusableReply("the reply to a batch check has no results")
-        answers = [_item(results.get(str(number))) for number in range(len(questions))]
+        answers = [_item(results.get(str(number)), request) for number in range(len(questions))]
         if answers and all(isinstance(answer, ItemError) and not answer.ours for answer in answers):
             raise UnusableReply("OpenFGA could not answer any question of the batch")
         return answers
@@ -130,11 +132,11 @@ class OpenFGAApi:
         """What is asked for ourselves, no caller: past the circuit, which it may find out to be needless."""
         return _reply(await self._looks.call(self._client.get, path, params=params))
 
-    async def _post(self, what: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    async def _post(self, what: str, body: Mapping[str, Any]) -> tuple[dict[str, Any], httpx2.Request]:
         response = await self._client.post(f"{self._store}/{what}", json=body, timeout=self._step())
         reply = _reply(response)
         self._note(response)
-        return reply
+        return reply, response.request
 
     def _step(self) -> float | None:
         """The client's own limit for a step, but where an operator gives attempts more time: as long as these."""
@@ -157,14 +159,15 @@ def _reply(response: httpx2.Response) -> dict[str, Any]:
     return reply
 
 
-def _item(result: object) -> bool | ItemError:
+def _item(result: object, request: httpx2.Request) -> bool | ItemError:
     if isinstance(result, dict):
         allowed, error = result.get("allowed"), result.get("error")
         # An answer with an error is none, whatever else it says.
         if isinstance(allowed, bool) and not error:
             return allowed
         if isinstance(error, dict):
-            return ItemError(str(error.get("message", "no message")), ours="input_error" in error)
+            text = without_token(str(error.get("message", "no message")), request)
+            return ItemError(text, ours="input_error" in error)
     return ItemError("no answer", ours=False)
 
 

@@ -13,7 +13,7 @@ from mcp_server_langgraph.auth._last_known import LastKnown
 from mcp_server_langgraph.auth._openfga_api import MOST_IN_A_BATCH, ItemError, OpenFGAApi
 from mcp_server_langgraph.auth._openfga_model import ModelWatch
 from mcp_server_langgraph.auth._openfga_questions import Question
-from mcp_server_langgraph.auth._openfga_refusals import names_no_such, refusal, rejected
+from mcp_server_langgraph.auth._openfga_refusals import names_no_such, refusal, rejected, token_refused
 from mcp_server_langgraph.auth._openfga_standby import Standby
 from mcp_server_langgraph.auth.authorization import Decision, ModelMismatch
 from mcp_server_langgraph.resilience import Fallback, Pipeline, Rejected, Rung, classify, timeout
@@ -203,6 +203,10 @@ class Checks:
             wait = classify(error).retry_after
             reason = "OpenFGA is too busy" if status == 429 else f"OpenFGA cannot be asked (status {status})"
             return Decision(False, degraded=True, reason=reason, retry_after=wait)
+        if refused := token_refused(error):
+            self._model.refused()
+            _log.error("%s", refused)
+            return Decision(False, degraded=True, reason=str(refused))
         why = rejected(error, asked)
         if isinstance(why, ModelMismatch):
             self._model.doubt()

@@ -9,7 +9,7 @@ from typing import Final
 
 import httpx2
 
-from mcp_server_langgraph.auth._http import UnusableReply
+from mcp_server_langgraph.auth._http import UnusableReply, without_token
 
 __all__ = ["objects_of"]
 
@@ -25,18 +25,19 @@ async def objects_of(response: httpx2.Response) -> list[str]:
     # Without either, the end of the body is the end of the connection: nobody could tell that from a cut.
     if not {"transfer-encoding", "content-length"} & set(response.headers):
         raise UnusableReply("a listing whose end cannot be told")
-    objects = [_object(line) async for line in response.aiter_lines() if line.strip()]
+    objects = [_object(line, response.request) async for line in response.aiter_lines() if line.strip()]
     if not objects and not any(name in response.headers for name in _SIGNATURES):
         raise UnusableReply("an empty listing that is not signed by OpenFGA")
     return objects
 
 
-def _object(line: str) -> str:
+def _object(line: str, request: httpx2.Request) -> str:
     try:
         found = json.loads(line)["result"]["object"]
     except (ValueError, KeyError, TypeError) as error:
         # An error in mid-stream comes as a line of its own, under status 200.
-        raise UnusableReply(f"not a line of a listing: {line[:200]!r}") from error
+        said = without_token(line, request)[:200]
+        raise UnusableReply(f"not a line of a listing: {said!r}") from error
     if not isinstance(found, str):
         raise UnusableReply("an object that is no text")
     return found

@@ -9,15 +9,15 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable, Collection
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import httpx2
 
 from mcp_server_langgraph.auth._openfga_api import Model, OpenFGAApi
 from mcp_server_langgraph.auth._openfga_questions import Question
-from mcp_server_langgraph.auth._openfga_refusals import refusal
+from mcp_server_langgraph.auth._openfga_refusals import refusal, token_refused
 from mcp_server_langgraph.auth._recovery import Recovery
-from mcp_server_langgraph.auth.authorization import ModelMismatch
+from mcp_server_langgraph.auth.authorization import AuthorizationError, ModelMismatch, TokenRefused
 
 __all__ = ["ModelWatch"]
 
@@ -33,6 +33,9 @@ class ModelWatch:
 
     `problem`: what is wrong with store or model, None where nothing is known to be. `gone`: nothing can be decided at
     all. `reached`: OpenFGA has answered since the start.
+
+    A refused token is looked into as well: one refusal may be a caller's doing (a firewall before OpenFGA that takes
+    offence at an id), one of our look is not.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class ModelWatch:
         self._doubted = False
         self._fitted = False
         self._model: Model | None = None
+        self._refusals = self._refusals_refuted = 0
         self.model_id: str | None = None
         self.problem: str | None = None
         self.gone = False
@@ -67,6 +71,16 @@ class ModelWatch:
         self._doubted = True
         if self._looking.start():
             self._looking.hurry()
+
+    def refused(self) -> None:
+        """OpenFGA refused a request because of our token, as it seems."""
+        self._refusals += 1
+        self.doubt()
+
+    @property
+    def refuses_us(self) -> bool:
+        """Whether a request was refused so, and no look since has found our token to be good."""
+        return self._refusals > self._refusals_refuted
 
     def answered(self) -> None:
         """OpenFGA answered a question."""
@@ -89,15 +103,20 @@ class ModelWatch:
         self.doubt()
 
     async def look(self) -> None:
-        """Read store and model. Raises ModelMismatch, and what the client raises where OpenFGA does not answer."""
+        """Read store and model. Raises ModelMismatch, TokenRefused, and what the client raises where nobody answers."""
+        refusals = self._refusals
         try:
             await self._api.probe()
             model = await self._api.model()
         except httpx2.HTTPStatusError as error:
             if error.response.status_code == 429 or error.response.status_code >= 500:
                 raise
+            if refused := token_refused(error):
+                # Not gone: each question says itself when OpenFGA accepts us again.
+                self._is_wrong(str(refused), gone=False, kind=TokenRefused)
             self._is_wrong(f"store or model cannot be read ({refusal(error)})", gone=True)
         else:
+            self._refusals_refuted = refusals
             self._judge(model)
 
     def require(self) -> None:
@@ -150,13 +169,15 @@ class ModelWatch:
             _log.warning("OpenFGA's store and model fit again (model %s)", model.id)
         self.problem, self.gone, self.verified, self._fitted = None, False, True, True
 
-    def _is_wrong(self, problem: str, *, gone: bool) -> None:
+    def _is_wrong(
+        self, problem: str, *, gone: bool, kind: type[AuthorizationError] = ModelMismatch
+    ) -> NoReturn:
         self.reached = True
         if problem != self.problem:
             _log.error("OPENFGA DOES NOT FIT THIS SERVER, so what needs it is denied: %s", problem)
             self._changed()
         self.problem, self.gone, self.verified = problem, gone, False
-        raise ModelMismatch(problem)
+        raise kind(problem)
 
 
 def _now() -> float:

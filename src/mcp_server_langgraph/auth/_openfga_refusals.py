@@ -1,4 +1,4 @@
-"""What OpenFGA's refusals mean: the caller's words, our model, or nobody's fault.
+"""What OpenFGA's refusals mean: the caller's words, our model, our token, or nobody's fault.
 
 A relation that the model does not have is answered with 400 "validation_error", as nonsense in a caller's id is. The
 two are told apart by the message, and only by names of relations and types that we ourselves asked for: what a caller
@@ -11,18 +11,21 @@ from typing import Any, Final
 
 import httpx2
 
+from mcp_server_langgraph.auth._http import without_token
 from mcp_server_langgraph.auth._openfga_questions import Question, RelationTuple
 from mcp_server_langgraph.auth.authorization import (
     AuthorizationError,
     AuthorizationUnavailable,
     ModelMismatch,
     RequestRejected,
+    TokenRefused,
 )
 from mcp_server_langgraph.resilience import Rejected, classify
 
-__all__ = ["names_no_such", "refusal", "rejected", "told_as_ours"]
+__all__ = ["names_no_such", "refusal", "rejected", "token_refused", "told_as_ours"]
 
 _LONGEST: Final = 300
+_REFUSES_US: Final = frozenset({401, 403})
 # Wherever they come from: 400, or 404 for the store's own record (seen with OpenFGA 1.22).
 _MISSING: Final = frozenset(
     {
@@ -42,7 +45,27 @@ _MALFORMED_SETTINGS: Final = ("Request.StoreId:", "Request.AuthorizationModelId:
 def refusal(error: httpx2.HTTPStatusError) -> str:
     """What OpenFGA says is wrong with a request."""
     code, message = _said(error)
-    return f"{code}: {message}"[:_LONGEST] if code else f"status {error.response.status_code}"
+    if not code:
+        return f"status {error.response.status_code}"
+    return without_token(f"{code}: {message}", error.request)[:_LONGEST]
+
+
+def token_refused(error: httpx2.HTTPStatusError) -> TokenRefused | None:
+    """The error where it is this server that is refused, by OpenFGA or what stands before it; None elsewhere.
+
+    It does not quote them: what is wrong is known, and whoever judges a token may well repeat it.
+    """
+    status = error.response.status_code
+    if status not in _REFUSES_US:
+        return None
+    if "authorization" in error.request.headers:
+        return TokenRefused(
+            f"OpenFGA refuses this server's own token, not the caller's (status {status}): "
+            "OPENFGA_API_TOKEN must be a key that it accepts"
+        )
+    return TokenRefused(
+        f"OpenFGA refuses this server, not the caller (status {status}): it has no token; set OPENFGA_API_TOKEN"
+    )
 
 
 def rejected(error: httpx2.HTTPStatusError, asked: Iterable[Question | RelationTuple]) -> RequestRejected:
@@ -72,6 +95,8 @@ def told_as_ours(
     Bugs pass, and so does whatever the layer does not take for unavailability.
     """
     if isinstance(error, httpx2.HTTPStatusError):
+        if refused := token_refused(error):
+            return refused
         if error.response.status_code == 400 or _said(error)[0] in _MISSING:
             return rejected(error, asked)
         return AuthorizationUnavailable(f"{what}: {refusal(error)}", classify(error).retry_after)

@@ -13,7 +13,7 @@ from mcp_server_langgraph.auth._openfga_questions import Question, RelationTuple
 from mcp_server_langgraph.auth._openfga_refusals import told_as_ours
 from mcp_server_langgraph.auth._openfga_standby import Standby
 from mcp_server_langgraph.auth._repeats import never_repeated
-from mcp_server_langgraph.auth.authorization import ListingIncomplete, ModelMismatch
+from mcp_server_langgraph.auth.authorization import ListingIncomplete, ModelMismatch, TokenRefused
 from mcp_server_langgraph.resilience import Pipeline
 
 __all__ = ["Relations"]
@@ -83,4 +83,6 @@ class Relations:
                 raise
             if isinstance(ours, ModelMismatch):
                 self._model.doubt()
+            if isinstance(ours, TokenRefused):
+                self._model.refused()
             raise ours from error

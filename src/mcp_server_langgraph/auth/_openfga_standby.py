@@ -3,8 +3,8 @@
 In this order: a critical action is denied; the last known decision on the same question stands if it is fresh; then
 an action that is not critical is allowed, with a loud warning, if failing open is configured and the outage is proven
 by what no caller can bring about (`_outage`); everything else is denied. Nothing is allowed unchecked before OpenFGA
-has answered once since the start (a wrong address is no outage), while its store or model is known to be wrong, for
-what the model does not have, or for who is not one authenticated user.
+has answered once since the start (a wrong address is no outage), while its store or model is known to be wrong or
+our token to be refused, for what the model does not have, or for who is not one authenticated user.
 
 Plain functions, so that they can answer even after our own time is up.
 """
@@ -23,6 +23,7 @@ from mcp_server_langgraph.auth._loop_lag import LoopLag
 from mcp_server_langgraph.auth._openfga_api import OpenFGAApi
 from mcp_server_langgraph.auth._openfga_model import ModelWatch
 from mcp_server_langgraph.auth._openfga_questions import Question
+from mcp_server_langgraph.auth._openfga_refusals import token_refused
 from mcp_server_langgraph.auth._outage import OutageEvidence
 from mcp_server_langgraph.auth._recovery import CircuitCloser, Recovery
 from mcp_server_langgraph.auth.authorization import Decision
@@ -88,7 +89,7 @@ class Standby:
         return Decision(allowed, degraded=True, reason=reason, age=age)
 
     def unchecked(self, question: Question) -> Decision | None:
-        known_good = self._model.reached and self._model.problem is None
+        known_good = self._model.reached and self._model.problem is None and not self._model.refuses_us
         if not (self._fail_open and known_good and self._evidence.is_outage(_now())):
             return None
         if not (_is_one_user(question.user) and self._model.knows(question)):
@@ -113,6 +114,8 @@ class Standby:
             except Exception as error:
                 if isinstance(error, httpx2.HTTPStatusError) and error.response.status_code < 500:
                     self._evidence.answered()
+                    if token_refused(error):
+                        self._model.refused()
                 elif _is_outage(error, lag.seconds):
                     self._evidence.probe_failed(_now())
                 raise

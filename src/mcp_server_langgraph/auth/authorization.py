@@ -5,6 +5,7 @@ AuthorizationError
 |   +-- ModelMismatch            store, model, type or relation is not there: the operator's to mend
 +-- AuthorizationUnavailable     a write or listing was not made, or nobody knows; carries retry_after
     +-- ListingIncomplete        OpenFGA's own time for a listing was over; carries what it found until then
+    +-- TokenRefused             OpenFGA does not accept this server's token: the operator's to mend
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ __all__ = [
     "ListingIncomplete",
     "ModelMismatch",
     "RequestRejected",
+    "TokenRefused",
 ]
 
 
@@ -49,6 +51,10 @@ class ListingIncomplete(AuthorizationUnavailable):
     def __init__(self, message: str, objects: Sequence[str]) -> None:
         super().__init__(message)
         self.objects = tuple(objects)
+
+
+class TokenRefused(AuthorizationUnavailable):
+    """OpenFGA refuses this server itself, whoever asks: its token is wrong, or it has none. Nobody is let in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 In an outage a critical action is denied; for others the last known decision stands, and then they may be allowed with
 a loud warning (`_openfga_standby` says on what evidence). A caller's own doing (a malformed question, its deadline,
 too many checks at once) is no outage and allows nothing; nor does a bug, nor an unauthenticated caller, nor a store or
-model that is missing. With the resilience switch off there is only: denied.
+model that is missing, nor a token of ours that is refused. With the resilience switch off there is only: denied.
 
 A list has nothing to stand in for it: a short one would look like a right one. So it is whole, or an error.
 
@@ -11,7 +11,8 @@ Checks and lists only read, and are retried as the pipeline says. Writes never a
 (what is there already is ignored), but a repetition that arrives late could restore what somebody has revoked in
 between. So a write whose answer was lost is reported, and whoever sent it decides.
 
-Errors: RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete (see `authorization`).
+Errors: RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete, TokenRefused (see
+`authorization`).
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -39,6 +40,7 @@ from mcp_server_langgraph.auth.authorization import (
     ListingIncomplete,
     ModelMismatch,
     RequestRejected,
+    TokenRefused,
 )
 from mcp_server_langgraph.resilience import Pipeline
 
@@ -53,6 +55,7 @@ __all__ = [
     "Question",
     "RelationTuple",
     "RequestRejected",
+    "TokenRefused",
 ]
 
 
@@ -64,7 +67,8 @@ class OpenFGAAuthorizer:
     these ("service#can_chat"). `cache_seconds`: for how long OpenFGA's yes is given again without asking (0: never).
     `decision_max_age`: seconds for which a decision may stand in for a new one in an outage. `principals_needed`: how
     many different users an outage must have met before anything is allowed unchecked. `listing_deadline`: seconds
-    after which OpenFGA itself cuts a list short (its --listObjects-deadline).
+    after which OpenFGA itself cuts a list short (its --listObjects-deadline). `api_token`: one of the keys that
+    OpenFGA wants (its --authn-preshared-keys), sent with every request; ValueError where it cannot be.
 
     Needs a running event loop when it is used; close it with `aclose`.
     """
@@ -83,9 +87,10 @@ class OpenFGAAuthorizer:
         decision_max_age: float = 300.0,
         principals_needed: int = 3,
         listing_deadline: float = 3.0,
+        api_token: str | None = None,
     ) -> None:
         known = LastKnown(max_age=decision_max_age)
-        api = OpenFGAApi(api_url, store_id, model_id, attempt_clock(pipeline))
+        api = OpenFGAApi(api_url, store_id, model_id, attempt_clock(pipeline), api_token)
         needed = {*critical_relations, *needed_relations}
         self._model = ModelWatch(api, model_id, needed, known.forget)
         self._standby = Standby(
@@ -122,7 +127,7 @@ class OpenFGAAuthorizer:
         self._model.start()
 
     async def verify(self) -> None:
-        """Look now. Raises ModelMismatch, and what httpx2 raises where OpenFGA does not answer."""
+        """Look now. Raises ModelMismatch, TokenRefused, and what httpx2 raises where OpenFGA does not answer."""
         await self._model.look()
 
     def facts(self) -> dict[str, Any]:
@@ -178,7 +183,7 @@ class OpenFGAAuthorizer:
         OpenFGA ends a list at its own deadline without a word. One that took so long is ListingIncomplete; where
         OpenFGA's deadline is shorter than `listing_deadline`, nobody can know.
 
-        Raises RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete.
+        Raises RequestRejected, ModelMismatch, AuthorizationUnavailable, ListingIncomplete, TokenRefused.
         """
         about = Question.of(user, relation, f"{type_name(type)}:any", contextual_tuples, context)
         return await self._relations.list_objects(about, consistent)
@@ -188,7 +193,7 @@ class OpenFGAAuthorizer:
 
         OpenFGA takes 100 at once. A condition of a relation to delete is not looked at.
 
-        Raises RequestRejected, ModelMismatch, AuthorizationUnavailable.
+        Raises RequestRejected, ModelMismatch, AuthorizationUnavailable, TokenRefused.
         """
         added = [relation_tuple(entry) for entry in tuples]
         removed = [relation_tuple(entry) for entry in deletes]

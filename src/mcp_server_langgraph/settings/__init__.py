@@ -31,6 +31,7 @@ _COMPANIONS = {
     "keycloak_url": ("keycloak_realm", "keycloak_audience"),
     "keycloak_client_id": ("keycloak_client_secret",),
     "keycloak_client_secret": ("keycloak_url",),
+    "openfga_api_token": ("openfga_api_url",),
     "openfga_api_url": ("openfga_store_id",),
 }
 

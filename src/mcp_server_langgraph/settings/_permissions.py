@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
+from pydantic import AfterValidator, SecretStr
+
 from ._fields import URL, Group, HttpUrl, Lower, Names, setting
+from .bearer import checked_bearer
 
 __all__ = ["PermissionSettings"]
 
@@ -12,11 +15,21 @@ _RELATION: Final = "the name of a relation: up to 50 characters, no blanks, no :
 _RELATION_PATTERN: Final = r"^[^\s:#@]{1,50}$"
 
 
+def _bearer(value: SecretStr) -> SecretStr:
+    checked_bearer(value.get_secret_value())
+    return value
+
+
 class PermissionSettings(Group):
     """Who may do what: OpenFGA."""
 
     openfga_api_url: HttpUrl | None = setting(
         None, "OpenFGA that is asked for permission; nobody where unset.", URL
+    )
+    openfga_api_token: Annotated[SecretStr, AfterValidator(_bearer)] | None = setting(
+        None,
+        "Key that OpenFGA wants of this server (its preshared one); none is sent where unset.",
+        "a key: printable ASCII characters without blanks",
     )
     openfga_store_id: str | None = setting(None, "Store in OpenFGA.", "a store id")
     openfga_model_id: str | None = setting(

@@ -34,6 +34,7 @@ def authorizer(parts: Parts) -> Authorizer | None:
         settings.openfga_fail_mode,
         critical_relations=settings.openfga_critical_relations,
         needed_relations={f"{AGENT_TYPE}#{relation}" for relation in _asked_for(settings)},
+        api_token=_token(settings),
         cache_seconds=settings.openfga_cache_seconds,
     )
     parts.starters.append(built.start)
@@ -41,6 +42,11 @@ def authorizer(parts: Parts) -> Authorizer | None:
     probe = parts.http_probes.answers(f"{settings.openfga_api_url}/healthz", "status", "SERVING")
     parts.remote("openfga", "permissions", _fallback(settings), probe, built.facts)
     return built
+
+
+def _token(settings: Settings) -> str | None:
+    token = settings.openfga_api_token
+    return None if token is None else token.get_secret_value()
 
 
 def _pipeline() -> Pipeline:
