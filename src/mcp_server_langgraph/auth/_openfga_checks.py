@@ -205,7 +205,6 @@ class Checks:
             return Decision(False, degraded=True, reason=reason, retry_after=wait)
         if refused := token_refused(error):
             self._model.refused()
-            _log.error("%s", refused)
             return Decision(False, degraded=True, reason=str(refused))
         why = rejected(error, asked)
         if isinstance(why, ModelMismatch):
