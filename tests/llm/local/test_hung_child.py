@@ -160,6 +160,7 @@ async def test_one_that_was_of_use_for_long_before_it_hung_is_replaced_at_once(
     async with server(SILENT) as running:
         await suspected(running)
         await running.endpoint()
+        await asyncio.sleep(0.01)  # its life has some length
         running.watch().heard()
         child = await suspected(running)
         await running.endpoint()
@@ -174,6 +175,7 @@ async def test_one_that_died_without_having_hung_has_lived_until_then(
     async with server(GOOD) as running:
         for _ in range(3):
             await running.endpoint()
+            await asyncio.sleep(0.01)  # its life has some length
             os.kill(pid_of(running), signal.SIGKILL)
             await eventually(lambda: running.pid is None)
         await running.endpoint()
