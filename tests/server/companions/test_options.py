@@ -71,6 +71,7 @@ def test_a_model_without_its_package_is_told_at_the_start(
         raise AssertionError("started")
 
     monkeypatch.setattr("mcp_server_langgraph.server.companions.redis.EmbeddedRedis.__enter__", started)
+    monkeypatch.setattr("mcp_server_langgraph.server.main.run", started)
     monkeypatch.setattr("os.environ", clean_environment(given))
     without(monkeypatch, package)
     assert main(["serve", *more]) == 2
