@@ -49,7 +49,8 @@ return 1
 class RedisRecords:
     """Records on the Redis at `url`, guarded by `pipeline`, kept for `ttl` seconds after the last write.
 
-    `max_kept`: records that are held in memory for an outage, the ones used last. `ca_file`: see `RedisClient`.
+    `max_kept`: records that are held in memory for an outage, the ones used last, and that may wait for Redis; what
+    waits longest is given up then, with a line in the log. `ca_file`: see `RedisClient`.
     """
 
     def __init__(
@@ -158,7 +159,10 @@ class RedisRecords:
         waiting = self._pending.get(name) or ({}, {})
         self._pending[name] = (waiting[0] | replaced, first | waiting[1])
         while len(self._pending) > self._max_kept:
-            del self._pending[next(iter(self._pending))]
+            if self._pending.pop(next(iter(self._pending))) is not None:
+                _log.error(
+                    "what waited longest for Redis is given up: no more than %d records may", self._max_kept
+                )
 
     def _delete_here(self, _error: Exception, name: RecordName) -> None:
         self._recovery.start()
