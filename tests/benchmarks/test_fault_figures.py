@@ -9,10 +9,8 @@ from benchmarks.faults import CELLS, RESULTS, TARGET, measured, page
 from tests.faults.scenes import SCENES
 
 HANGING = ("black hole", "SIGSTOP", "slow")
-WAITING = {(service, fault) for service in ("llm", "llm, no other") for fault in HANGING} | {
-    ("llm, no other", "429")
-}
-"""A model that hangs is known by its time only; one that asks for a pause is waited for where there is no other."""
+WAITING = {("llm, no other", fault) for fault in (*HANGING, "429")}
+"""Where there is no other, a model that hangs is known by its time only, and one that asks for a pause is waited for."""
 
 
 def test_every_cell_was_measured_with_all_its_calls() -> None:

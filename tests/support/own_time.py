@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
+from time import monotonic  # itself, as tests put other clocks into the module
 from types import TracebackType
 from typing import Self
 
@@ -26,7 +26,7 @@ class OwnTime:
     """
 
     def __init__(self) -> None:
-        now = time.monotonic()
+        now = monotonic()
         self._beat = (now, now)  # when, and what this clock said then
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="own-time", daemon=True)
@@ -42,13 +42,13 @@ class OwnTime:
         self._thread.join()
 
     def __call__(self) -> float:
-        now = time.monotonic()
+        now = monotonic()
         at, said = self._beat
         return said + min(max(now - at, 0.0), _LONGEST)
 
     def _run(self) -> None:
         while not self._ended.wait(_BEAT):
-            now = time.monotonic()
+            now = monotonic()
             at, said = self._beat
             self._beat = (now, said + min(now - at, _LONGEST))
 

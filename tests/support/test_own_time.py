@@ -60,3 +60,11 @@ async def test_it_is_never_faster_than_the_machines() -> None:
     for _ in range(200):
         assert loop.time() <= time.monotonic()
         await asyncio.sleep(0)
+
+
+def test_a_clock_that_a_test_puts_into_the_module_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with OwnTime() as clock:
+        began = clock()
+        monkeypatch.setattr(time, "monotonic", lambda: 1 // 0)
+        while clock() < began + 0.05:
+            time.sleep(0.005)
