@@ -10,7 +10,7 @@ from tests.faults.scenes import SCENES
 
 HANGING = ("black hole", "SIGSTOP", "slow")
 WAITING = {("llm, no other", fault) for fault in (*HANGING, "429")}
-"""Where there is no other, a model that hangs is known by its time only, and one that asks for a pause is waited for."""
+"""A model that hangs is known by its time only; one that asks for a pause is waited for where there is no other."""
 
 
 def test_every_cell_was_measured_with_all_its_calls() -> None:
