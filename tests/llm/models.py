@@ -10,7 +10,18 @@ from mcp_server_langgraph.resilience.config import Settings as ResilienceSetting
 from mcp_server_langgraph.resilience.config import install
 from mcp_server_langgraph.settings import Settings
 
-__all__ = ["ALL", "ENDPOINT", "KEY", "NEXT", "PROVIDERS", "built", "model_of", "set_policies", "settings_for"]
+__all__ = [
+    "ALL",
+    "ENDPOINT",
+    "KEY",
+    "NEXT",
+    "PROVIDERS",
+    "ask",
+    "built",
+    "model_of",
+    "set_policies",
+    "settings_for",
+]
 
 PROVIDERS = ("anthropic", "google", "openai")
 ENDPOINT = "vllm"
@@ -48,3 +59,13 @@ def settings_for(server: Any, *names: str, **more: Any) -> Settings:
 async def built(model: GuardedChatModel, index: int = 0) -> BaseChatModel:
     """The provider's own model behind a link."""
     return await model._links[index].ready()
+
+
+async def ask(model: GuardedChatModel, streamed: bool) -> Any:
+    """The answer to "hello", put together where it came in pieces."""
+    if not streamed:
+        return await model.ainvoke("hello")
+    whole: Any = None
+    async for chunk in model.astream("hello"):
+        whole = chunk if whole is None else whole + chunk
+    return whole

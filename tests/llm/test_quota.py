@@ -15,7 +15,7 @@ from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.resilience import Pipeline, Quota, QuotaUsed
 from mcp_server_langgraph.resilience.integrations.langchain import ModelQuota, Question, observe_headers
 from mcp_server_langgraph.settings import ModelName
-from tests.llm.models import ENDPOINT, KEY, model_of, settings_for
+from tests.llm.models import ENDPOINT, KEY, ask, model_of, settings_for
 from tests.llm.provider_server import Answer, ProviderServer, Stream
 from tests.support.clock import now
 
@@ -66,23 +66,14 @@ async def test_what_an_answers_headers_say_keeps_the_next_call_from_a_refusal(
     good: Any = Stream(headers=said) if streamed else Answer(headers=said)
     providers.always(provider, good)
     async with aclosing(model_of(providers, f"{provider}:first", "google:second")) as model:
-        await _ask(model, streamed)
+        await ask(model, streamed)
         left = quota(model).snapshot().left
         assert left["requests"] < 1
         assert len(left) == len(said) // 3
-        again = await _ask(model, streamed)
+        again = await ask(model, streamed)
     assert again.response_metadata["answered_by"] == "google:second"
     assert again.response_metadata["degraded"] == f"{provider}:first our quota is used up for now"
     assert providers.count(provider) == 1
-
-
-async def _ask(model: GuardedChatModel, streamed: bool) -> Any:
-    if not streamed:
-        return await model.ainvoke("hello")
-    whole: Any = None
-    async for chunk in model.astream("hello"):
-        whole = chunk if whole is None else whole + chunk
-    return whole
 
 
 @pytest.mark.real_time

@@ -11,7 +11,7 @@ from mcp_server_langgraph.llm.factory import chain_of, create_chat_model, limits
 from mcp_server_langgraph.llm.guarded import GuardedChatModel, ModelsUnavailable
 from mcp_server_langgraph.resilience import Quota
 from mcp_server_langgraph.settings import ModelName, Settings
-from tests.llm.models import ENDPOINT, model_of, set_policies, settings_for
+from tests.llm.models import ENDPOINT, ask, model_of, set_policies, settings_for
 from tests.llm.provider_server import Answer, ProviderServer
 
 GOOGLE = "google:m"
@@ -25,15 +25,6 @@ def quota(model: GuardedChatModel) -> Quota:
     found = model._links[0]._policies.quota
     assert found is not None
     return found
-
-
-async def ask(model: GuardedChatModel, streamed: bool) -> Any:
-    if not streamed:
-        return await model.ainvoke("hello")
-    whole: Any = None
-    async for chunk in model.astream("hello"):
-        whole = chunk if whole is None else whole + chunk
-    return whole
 
 
 def retry_info(delay: str, *more: dict[str, Any]) -> Answer:
