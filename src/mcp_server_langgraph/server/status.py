@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mcp_server_langgraph.resilience import CircuitBreaker, Pipeline, Timeout, registry
+from mcp_server_langgraph.resilience.deadline import now
 from mcp_server_langgraph.server.probes import PROBE_SECONDS, Probe
 
 __all__ = ["Dependency", "StatusBoard", "is_degraded"]
@@ -118,10 +119,9 @@ def _asks_nobody(service: str) -> bool:
     """Whether every circuit refuses now. One whose break is over waits for a call that probes: a server that said it
     was not ready until then would get none, and never be ready again.
     """
-    now = asyncio.get_running_loop().time()
     seen = [breaker.snapshot() for breaker in _breakers(service).values()]
     return bool(seen) and all(
         one.state == "forced_open"
-        or (one.state == "open" and one.open_until is not None and now < one.open_until)
+        or (one.state == "open" and one.open_until is not None and now() < one.open_until)
         for one in seen
     )
